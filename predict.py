@@ -1,0 +1,72 @@
+"""Average all folds of the named runs, with or without test-time augmentation -> submissions/"""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from tagging.cli import Common, parse
+from tagging.competition import open_competition
+from tagging.ensemble import blend, fill_rows, write_submission
+from tagging.errors import TaggingError, run_script
+from tagging.infer import probabilities
+from tagging.metric import lwlrap
+from tagging.model import choose_device
+from tagging.run import StageFolder, stage_folder
+from tagging.waves import open_store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Common):
+    run: tuple[str, ...]                    # one or more runs, all weighted alike
+    out: Path | None = None                 # the csv to write; default is submissions/RUN.csv
+    tta: int = 0                            # augmented views of each clip beside the plain one
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"     # over folds and runs
+    stage: Literal["noisy", "curated"] = "curated"              # noisy shows what stage 1 alone is worth
+    folds: tuple[int, ...] = ()             # which folds' models; all that are finished, if none is named
+
+
+def main() -> None:
+    args = parse(Predict, __doc__)
+    if args.tta < 0 or not args.run:
+        raise TaggingError("--tta must not be negative, and --run must name a run.")
+    device = choose_device(args.device)
+    competition = open_competition(args.data)
+    test = competition.clips("test")
+
+    predictions, out_of_fold = [], []
+    for folder in (stage_folder(args.models, run, args.stage) for run in dict.fromkeys(args.run)):
+        settings, recipe = folder.settings(), folder.recipe()
+        clips, store = open_store(test, recipe.trim, args.cache, skip_bad=args.skip_bad_clips, rate=settings["rate"])
+        folds = args.folds or folder.finished_folds()
+        out_of_fold.append(folder.out_of_fold(folds))
+        if len(folds) < recipe.fold_count:
+            print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
+        models = []
+        for fold in folds:
+            model = folder.load(fold, competition.classes, device)
+            scores = probabilities(model, store, tta=args.tta, progress=f"{folder} fold {fold}")
+            models.append(pd.DataFrame(scores, clips.fnames, competition.classes))
+            print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
+        predictions.append(blend(models, args.mean))
+
+    submission = fill_rows(blend(predictions, args.mean), test.fnames)
+    out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}.csv"
+    write_submission(out, submission, test.fnames, competition.classes)
+    print_out_of_fold(folder, out_of_fold, args.mean)
+    print(f"{len(submission)} clips x {len(competition.classes)} classes, {args.tta} augmented views -> {out}")
+
+
+def print_out_of_fold(folder: StageFolder, frames: list[pd.DataFrame], mean: str) -> None:
+    """Score the blend on the clips that every run has out-of-fold predictions of."""
+    shared = [fname for fname in frames[0].index if all(fname in frame.index for frame in frames)]
+    if not shared:
+        return print("The runs share no out-of-fold clip, so the blend has no out-of-fold score.")
+    scores = blend([frame.loc[shared] for frame in frames], mean)
+    truth = folder.truth().loc[shared, scores.columns]
+    score = lwlrap(truth=truth.to_numpy(), scores=scores.to_numpy())
+    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(shared)} clips, one model of each run a clip)")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,73 @@
+"""Augmentation: functions of a batch on the device. Each takes the generator that it draws from."""
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def mask_time(images: torch.Tensor, width: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """Fill one run of frames of each image with the image's mean; SpecAugment (Park et al., 2019).
+
+    The whole height is filled, and the mean is that of the unmasked image, as in fastaudio's MaskTime.
+
+    Args:
+        images: (batch, 1, mels, frames).
+        width: least and greatest number of frames, both included; drawn for each image.
+    """
+    batch, _, _, frames = images.shape
+    low, high = min(width[0], frames), min(width[1], frames)
+    draw = torch.rand(2, batch, 1, generator=generator, device=images.device)               # (2, batch, 1)
+    size = low + (draw[0] * (high - low + 1)).long()                                        # (batch, 1)
+    start = (draw[1] * (frames - size + 1)).long()                                          # (batch, 1)
+    frame = torch.arange(frames, device=images.device)                                      # (frames,)
+    masked = (frame >= start) & (frame < start + size)                                      # (batch, frames)
+    return torch.where(masked[:, None, None], images.mean((1, 2, 3), keepdim=True), images)
+
+
+def mask_freq(images: torch.Tensor, width: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """Fill one run of mel bins of each image with the image's mean; otherwise as `mask_time`."""
+    return mask_time(images.transpose(2, 3), width, generator).transpose(2, 3)
+
+
+def lighting(images: torch.Tensor, strength: float, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Random brightness and contrast, each with its own chance for each image.
+
+    fastai shifts and scales the logit of a picture's values. A normalised log-mel has no bounds to take a logit of
+    and stands on that scale already, so shift and scale are fastai's and act on it directly: contrast multiplies by
+    up to 1 / (1 - strength) or down to 1 - strength, brightness adds up to logit(0.5 + strength / 2).
+
+    Args:
+        images: (batch, 1, mels, frames), mean 0 and deviation 1.
+    """
+    chance, amount = torch.rand(2, 2, len(images), 1, 1, 1, generator=generator, device=images.device)
+    chosen = chance < probability                                                           # (2, batch, 1, 1, 1)
+    shift = torch.logit(0.5 + strength * (amount[0] - 0.5))
+    scale = torch.exp((2 * amount[1] - 1) * -math.log1p(-strength))
+    return images * torch.where(chosen[1], scale, 1.0) + torch.where(chosen[0], shift, 0.0)
+
+
+def resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    """(batch, 1, mels, frames) -> (batch, 1, size, size), bilinear."""
+    if images.shape[2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+
+
+def mixup(images: torch.Tensor, targets: torch.Tensor, alpha: float,
+          generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix each image and its targets with those of another clip (Zhang et al., 2018).
+
+    The batch is in random order already, so each clip's partner is its neighbour: never the clip itself. The share
+    of the clip itself is drawn from Beta(alpha, alpha) and is the larger one, as in fastai.
+
+    Args:
+        images: (batch, 1, height, width).
+        targets: (batch, classes) float.
+    """
+    # Two gamma draws make a beta draw. torch's gamma takes a generator only by this name.
+    gamma = torch._standard_gamma(torch.full((2, len(images)), alpha, device=images.device), generator=generator)
+    share = gamma[0] / gamma.sum(0)
+    share = share.maximum(1 - share)                                                        # (batch,)
+    image_share, target_share = share[:, None, None, None], share[:, None]
+    return (images * image_share + images.roll(1, 0) * (1 - image_share),
+            targets * target_share + targets.roll(1, 0) * (1 - target_share))

@@ -1,0 +1,65 @@
+"""Predictions of several models -> one submission, checked."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tagging.errors import TaggingError
+from tagging.tables import check_same, read_scores, write_scores
+
+
+def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic") -> pd.DataFrame:
+    """Mean of prediction frames, joined by the names of clips and classes, never by position.
+
+    Args:
+        frames: index fname, columns classes; the order of the first one is kept.
+        mean: arithmetic or geometric.
+    Raises:
+        TaggingError: the frames hold other clips or classes.
+    """
+    first = frames[0]
+    for number, frame in enumerate(frames[1:], start=2):
+        check_same(frame.index, first.index, f"prediction {number} of the blend", "clips")
+        check_same(frame.columns, first.columns, f"prediction {number} of the blend", "classes")
+    stack = np.stack([frame.loc[first.index, first.columns].to_numpy(np.float64) for frame in frames])
+    geometric = mean == "geometric"
+    if geometric:
+        stack = np.log(np.maximum(stack, 1e-12))    # the floor keeps one model's zero from overruling all others
+    blended = stack.mean(0)                                                         # (clips, classes)
+    return pd.DataFrame(np.exp(blended) if geometric else blended, first.index, first.columns)
+
+
+def fill_rows(scores: pd.DataFrame, fnames: Sequence[str]) -> pd.DataFrame:
+    """Give clips that could not be read, and were left out by choice, the mean of all other rows, and name them.
+
+    A submission needs a row for every clip, and the mean is the best guess about a clip of which nothing is known.
+    """
+    missing = [fname for fname in fnames if fname not in scores.index]
+    if missing:
+        print(f"{len(missing)} test clips were left out; their rows hold the mean of all others: {', '.join(missing)}")
+    mean = pd.DataFrame([scores.mean()] * len(missing), missing, scores.columns)
+    return pd.concat([scores, mean]).loc[list(fnames)]
+
+
+def check_submission(path: Path, fnames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
+    """Read a submission back and check it.
+
+    Raises:
+        TaggingError: missing or extra rows, missing, extra or reordered classes, NaN or text.
+    """
+    scores = read_scores(path)
+    check_same(scores.index, fnames, str(path), "rows", "Each test clip needs one row.")
+    check_same(scores.columns, classes, str(path), "classes", "Each class needs one column.")
+    if list(scores.columns) != list(classes):
+        position = [found == wanted for found, wanted in zip(scores.columns, classes)].index(False)
+        raise TaggingError(f"{path} has its classes in another order than the sample submission: column "
+                           f"{position + 2} is {scores.columns[position]} and should be {classes[position]}.")
+    return scores
+
+
+def write_submission(path: Path, scores: pd.DataFrame, fnames: Sequence[str], classes: Sequence[str]) -> None:
+    """Write rows and columns in the sample submission's order, and check what was written."""
+    check_same(scores.index, fnames, "the prediction", "rows")
+    write_scores(path, scores.loc[list(fnames), list(classes)])
+    check_submission(path, fnames, classes)

@@ -1,0 +1,25 @@
+"""The one exception family, and how a script shows it."""
+import sys
+from collections.abc import Callable, Sequence
+
+
+class TaggingError(Exception):
+    """Something the user can put right. The message names the file, the row and the remedy."""
+
+
+def shorten(items: Sequence, limit: int = 10) -> str:
+    """Join `items` for a message, and count what is left out after the first `limit`."""
+    shown = ", ".join(map(str, items[:limit]))
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run `main`; print a `TaggingError` without a traceback and exit with 2."""
+    try:
+        main()
+    except TaggingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)

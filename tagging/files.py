@@ -1,0 +1,64 @@
+"""Files that appear complete or not at all, fingerprints, and the seeds made from them."""
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tagging.errors import TaggingError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+
+    Raises:
+        TaggingError: the disk is full, the folder is read-only, or the like.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())        # else a crash after the rename can leave an empty file
+        temporary.replace(path)
+    except OSError as error:
+        raise TaggingError(f"{path} could not be written: {error.strerror or error}. What was there "
+                           "before is unchanged. Check the free space and the rights of the folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content`, readable by people too, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, remedy: str) -> dict:
+    """Read what `write_json` wrote.
+
+    Raises:
+        TaggingError: the file is missing or damaged; the message ends on `remedy`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TaggingError(f"{path} could not be read: {error.strerror}. {remedy}") from error
+    except ValueError as error:
+        raise TaggingError(f"{path} is damaged: {error}. {remedy}") from error
+    if not isinstance(content, dict):
+        raise TaggingError(f"{path} is damaged: it holds no JSON object. {remedy}")
+    return content
+
+
+def fingerprint(*parts: object) -> str:
+    """A short hash of the parts' text, the same on any machine."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def seed_for(*purpose: object) -> int:
+    """A seed of its own for each purpose, such as one epoch of one fold, so that folds can be trained in any order,
+    apart, and on different machines with the same result."""
+    return int(fingerprint(*purpose), 16) >> 1         # torch takes 63 bits without a sign

@@ -1,0 +1,98 @@
+"""Clips -> logits and probabilities, through evenly placed windows or through augmented views."""
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tagging.files import seed_for
+from tagging.model import Model
+from tagging.waves import WaveStore
+
+BATCH = 256     # windows; without gradients more fit than in training
+
+
+def place_windows(lengths: np.ndarray, size: int, overlap: float, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Windows that cover each clip evenly, the first at its start and the last at its end.
+
+    A clip shorter than a window gets one, with the clip in its middle.
+
+    Args:
+        lengths: (clips,) samples.
+        size: samples of a window.
+        overlap: share that neighbours have in common, at least.
+        limit: the greatest number of windows of a clip, one being its middle; 0 for as many as it takes.
+    Returns:
+        clip and start of each window, (windows,) each.
+    """
+    room = lengths - size                                                           # (clips,), negative if short
+    counts = 1 + -(-np.maximum(room, 0) // max(1, int(size * (1 - overlap))))       # (clips,)
+    if limit:
+        counts = np.minimum(counts, limit)
+    clips = np.repeat(np.arange(len(lengths)), counts)                              # (windows,)
+    place = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)   # of each window in its clip
+    last = counts[clips] - 1
+    share = np.where(last > 0, place / np.maximum(last, 1), 0.5)
+    return clips, np.rint(share * room[clips]).astype(np.int64)
+
+
+def random_starts(lengths: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random crop of each clip; a short clip gets a random share of the zeros in front, as in fastaudio.
+
+    Args:
+        lengths: (clips,) samples.
+    Returns:
+        (clips,) first sample, negative where zeros come first.
+    """
+    room = lengths - size
+    return rng.integers(np.minimum(room, 0), np.maximum(room, 0) + 1)
+
+
+@torch.inference_mode()
+def clip_logits(model: Model, store: WaveStore, *, view: int = 0, limit: int = 0, progress: str = "") -> np.ndarray:
+    """Mean logits of each clip over its windows.
+
+    Args:
+        view: 0 sees the whole clip without masks. Each other number is an augmented view of its own: the windows
+            are shifted by up to half their distance, masked, and lit as in training.
+        limit: as for `place_windows`.
+        progress: title of a progress bar; "" for none.
+    Returns:
+        (clips, classes) float32.
+    """
+    about, recipe = model.about, model.about.recipe
+    device = next(model.parameters()).device
+    size = recipe.crop_samples(about.rate)
+    seed = seed_for(recipe.seed, about.stage, about.fold, "view", view)
+    rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
+
+    if recipe.single_crop:
+        clips, starts = np.arange(len(store)), random_starts(store.lengths, size, rng)
+    else:
+        clips, starts = place_windows(store.lengths, size, recipe.window_overlap, limit)
+        if view:
+            room = store.lengths[clips] - size
+            half = int(size * (1 - recipe.window_overlap)) // 2
+            shifted = starts + rng.integers(-half, half + 1, len(starts))
+            starts = np.clip(shifted, np.minimum(room, 0), np.maximum(room, 0))
+    masks = generator if view or recipe.single_crop else None
+    lights = generator if view else None
+
+    model.eval()
+    sums = torch.zeros(len(store), len(about.classes), device=device)
+    with tqdm(total=len(clips), desc=progress, unit="window", leave=False, disable=None if progress else True) as bar:
+        for place, waves in store.batches(clips, starts, size, BATCH, device):
+            logits = model.network(model.fit_size(model.images(waves, masks, lights)))      # (batch, classes)
+            sums.index_add_(0, torch.from_numpy(clips[place]).to(device), logits)
+            bar.update(len(waves))
+    counts = np.bincount(clips, minlength=len(store))
+    return sums.cpu().numpy() / counts[:, None].astype(np.float32)
+
+
+def probabilities(model: Model, store: WaveStore, *, tta: int = 0, progress: str = "") -> np.ndarray:
+    """Mean probability of each class over the plain view and `tta` augmented ones.
+
+    Returns:
+        (clips, classes) float32.
+    """
+    views = [torch.from_numpy(clip_logits(model, store, view=view, progress=progress)).sigmoid()
+             for view in range(1 + tta)]
+    return torch.stack(views).mean(0).numpy()

@@ -1,0 +1,134 @@
+"""A trained model: waves in, logits out, in one file that says all that is needed to rebuild it."""
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tagging.augment import lighting, mask_freq, mask_time, resize
+from tagging.errors import TaggingError
+from tagging.files import atomic
+from tagging.network import build_network
+from tagging.recipe import Recipe, recipe_from_dict
+
+FORMAT = "audio-tagging 1"      # raise it when older code would read a newer file wrongly
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file of weights says of itself."""
+    stage: str                     # noisy or curated
+    fold: int                      # the fold that the model did not see; from 1
+    classes: tuple[str, ...]       # in the submission's order
+    rate: int                      # samples a second
+    recipe: Recipe
+    mean: float = 0.0              # of the log-mel of the training clips, dB
+    deviation: float = 1.0         # dB
+    score: float | None = None     # lwlrap of the out-of-fold predictions
+
+
+class Model(nn.Module):
+    """Front end and network."""
+
+    def __init__(self, about: About):
+        super().__init__()
+        self.about = about
+        self.log_mel = about.recipe.log_mel(about.rate)
+        # A network that takes one size only is built for the one that both stages end on.
+        self.network = build_network(about.recipe.network, len(about.classes), about.recipe.curated.sizes[-1])
+
+    def describe(self, **changes: object) -> None:
+        """Set fields of `about` that are known only later: mean, deviation, score."""
+        self.about = dataclasses.replace(self.about, **changes)
+
+    def images(self, waves: torch.Tensor, masks: torch.Generator | None = None,
+               lights: torch.Generator | None = None) -> torch.Tensor:
+        """Normalised log-mel images, augmented where a generator is given.
+
+        Args:
+            waves: (batch, samples) int16, or float in [-1, 1).
+        Returns:
+            (batch, 1, mels, frames).
+        """
+        recipe = self.about.recipe
+        images = (self.log_mel(waves) - self.about.mean) / self.about.deviation
+        if masks:
+            images = mask_freq(mask_time(images, recipe.mask_width, masks), recipe.mask_width, masks)
+        if lights and recipe.lighting:
+            images = lighting(images, recipe.lighting, recipe.lighting_chance, lights)
+        return images
+
+    def fit_size(self, images: torch.Tensor, size: int | None = None) -> torch.Tensor:
+        """Resize to `size` pixels, by default the size that the stage ends on, unless the network takes one only."""
+        schedule = getattr(self.about.recipe, self.about.stage)
+        return resize(images, self.network.image_size or size or schedule.sizes[-1])
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> logits (batch, classes)."""
+        return self.network(self.fit_size(self.images(waves)))
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, which hold no code, with `About` and a checksum in the header."""
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        header = {"format": FORMAT, "checksum": checksum(weights), "about": json.dumps(dataclasses.asdict(self.about))}
+        with atomic(path) as temporary:
+            save_file(weights, temporary, header)
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """Rebuild a model from its file, in evaluation mode.
+
+    Raises:
+        TaggingError: the file is missing, damaged, or of another version.
+    """
+    remedy = "Train the fold again, or copy the file again from where it came."
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except FileNotFoundError as error:
+        raise TaggingError(f"{path} is missing. {remedy}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise TaggingError(f"{path} is damaged: {error}. {remedy}") from error
+    if header.get("format") != FORMAT:
+        raise TaggingError(f"{path} has the format '{header.get('format')}' where '{FORMAT}' is read. {remedy}")
+    if header.get("checksum") != checksum(weights):
+        raise TaggingError(f"{path} is damaged: its checksum is wrong. {remedy}")
+    try:
+        about = json.loads(header["about"])
+        about = About(**about | {"classes": tuple(about["classes"]), "recipe": recipe_from_dict(about["recipe"])})
+        model = Model(about)
+        model.network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, TaggingError) as error:
+        raise TaggingError(f"{path} does not fit this version: {error} {remedy}") from error
+    return model.to(device).eval()
+
+
+def checksum(weights: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def choose_device(name: str) -> torch.device:
+    """auto is the GPU where there is one.
+
+    Raises:
+        TaggingError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TaggingError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}. "
+                           "Choose auto, cpu or cuda.") from error
+    return device

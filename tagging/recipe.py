@@ -1,0 +1,140 @@
+"""The knobs as dataclasses, one a line with unit and reason, and the named recipes.
+
+The command line and its --help are made from these dataclasses.
+"""
+import dataclasses
+import math
+from dataclasses import dataclass, replace
+
+from tagging.errors import TaggingError
+from tagging.mel import LogMel
+from tagging.waves import RemoveSilence
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One stage of training: cycles of fastai's fit_flat_cos, one after the other."""
+    epochs: tuple[int, ...]             # of each cycle
+    rates: tuple[float, ...]            # learning rate of each cycle: flat for 3/4 of it, then a cosine to zero
+    sizes: tuple[int, ...]              # side of the square image in each cycle, pixels
+    mixup: float = 0.0                  # alpha of the beta distribution; 0 is off
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what is trained, and how. Lengths in samples are those at 44.1 kHz; at another rate they
+    last as long."""
+    # network
+    network: str = "xresnet50"          # xresnet18, 34, 50 or 101 with Mish and self-attention, or timm:NAME
+    # folds
+    fold_count: int = 5                 # models of each stage
+    fold_seed: int = 42                 # 42 gives the published folds
+    stratified: bool = False            # keep the class counts of the folds even
+    # clips
+    trim_db: float = 20.0               # silence at the ends is what lies this far below the loudest frame; 0 keeps it
+    crop_seconds: float = 2.0           # length of a crop in training, of a window in prediction
+    window_overlap: float = 0.5         # share that neighbouring windows of a clip have in common, at least
+    # log-mel
+    n_fft: int = 2560                   # samples
+    n_window: int = 1024                # samples under the Hann window
+    mels: int = 128                     # rows of the image
+    frames: int = 128                   # columns of the image; sets the hop
+    f_min: float = 20.0                 # Hz
+    f_max: float = 20_000.0             # Hz; at most half the sample rate is used
+    top_db: float = 60.0                # dB below the loudest cell of a clip, where it is cut off
+    normalise: bool = True              # to mean 0 and deviation 1, measured on the training clips of the fold
+    # augmentation
+    mask_width: tuple[int, int] = (0, 8)   # least and greatest width of the time and of the frequency mask, bins
+    lighting: float = 0.2               # greatest change of brightness and contrast
+    lighting_chance: float = 0.75       # of each of the two, for each image
+    # optimisation
+    noisy: Schedule = Schedule(epochs=(10, 10), rates=(3e-3, 1e-3), sizes=(128, 256))     # stage 1
+    curated: Schedule = Schedule(epochs=(50,), rates=(3e-4,), sizes=(256,), mixup=0.4)    # stage 2
+    batch_size: int = 64                # clips a step
+    weight_decay: float = 0.01          # ranger's default in fastai
+    seed: int = 0                       # of all random numbers but the folds'
+    # evaluation
+    epoch_windows: int = 1              # windows of a clip in the line of an epoch, a quick look; 0 is the whole clip
+    # To compare with the published fold scores, for nothing else.
+    single_crop: bool = False           # score one random masked crop, not the whole clip, as the starting system did
+
+    def __post_init__(self):
+        """Check what the command line's types do not.
+
+        Raises:
+            TaggingError: names the knob, and what it may be.
+        """
+        for name, schedule in (("noisy", self.noisy), ("curated", self.curated)):
+            lengths = {len(schedule.epochs), len(schedule.rates), len(schedule.sizes)}
+            demand(len(lengths) == 1 and schedule.epochs, f"--{name}.epochs, --{name}.rates and --{name}.sizes need "
+                   "as many values each as there are cycles")
+            demand(min(schedule.epochs) > 0, f"--{name}.epochs must be 1 or more")
+            demand(all(0 < rate < 10 for rate in schedule.rates), f"--{name}.rates must be above 0 and below 10")
+            demand(min(schedule.sizes) >= 32, f"--{name}.sizes must be 32 or more")
+            demand(schedule.mixup >= 0, f"--{name}.mixup must not be negative")
+        demand(self.trim_db >= 0, "--trim-db must not be negative")
+        demand(0 < self.crop_seconds <= 60, "--crop-seconds must be above 0 and at most 60")
+        demand(0 <= self.window_overlap < 1, "--window-overlap must be 0 or more and below 1")
+        demand(self.n_fft >= self.n_window >= 16, "--n-window must be 16 or more and at most --n-fft")
+        demand(min(self.mels, self.frames) >= 8, "--mels and --frames must be 8 or more")
+        demand(0 <= self.f_min < self.f_max, "--f-min must be 0 or more and below --f-max")
+        demand(self.top_db > 0, "--top-db must be above 0")
+        demand(0 <= self.mask_width[0] <= self.mask_width[1], "--mask-width must be two numbers in order")
+        demand(0 <= self.lighting < 1 and 0 <= self.lighting_chance <= 1, "--lighting and its chance must be in [0, 1)")
+        demand(self.normalise or not self.lighting, "--lighting needs --normalise; switch it off with --lighting 0")
+        demand(self.batch_size >= 2, "--batch-size must be 2 or more")
+        demand(self.epoch_windows >= 0, "--epoch-windows must not be negative")
+
+    @property
+    def trim(self) -> RemoveSilence | None:
+        return RemoveSilence(threshold=self.trim_db) if self.trim_db else None
+
+    def crop_samples(self, rate: int) -> int:
+        return round(self.crop_seconds * rate)
+
+    def log_mel(self, rate: int) -> LogMel:
+        """The front end for clips of `rate` samples a second."""
+        scale = rate / 44_100
+        return LogMel(rate=rate, n_fft=round(self.n_fft * scale), window=round(self.n_window * scale),
+                      hop=math.ceil(self.crop_samples(rate) / self.frames), mels=self.mels, f_min=self.f_min,
+                      f_max=min(self.f_max, rate / 2), top_db=self.top_db)
+
+
+def demand(condition: object, message: str) -> None:
+    if not condition:
+        raise TaggingError(f"{message}.")
+
+
+# The published starting system as it was described.
+CAPSTONE = Recipe()
+
+# What its code did to reach 0.69788: normalisation, lighting and resizing left the batches as they were, the masks
+# always had their full width, and mixup's default was 0.4.
+CAPSTONE_EXECUTED = replace(
+    CAPSTONE, normalise=False, lighting=0.0, mask_width=(8, 8),
+    noisy=replace(CAPSTONE.noisy, sizes=(128, 128)), curated=replace(CAPSTONE.curated, sizes=(128,)))
+
+# The same path in minutes on a CPU.
+SMOKE = replace(
+    CAPSTONE, network="xresnet18", crop_seconds=1.0, mels=64, frames=64, mask_width=(0, 6), batch_size=16,
+    noisy=Schedule(epochs=(3,), rates=(3e-3,), sizes=(64,)),
+    curated=Schedule(epochs=(10,), rates=(3e-3,), sizes=(64,), mixup=0.4))
+
+RECIPES = {"capstone": CAPSTONE, "capstone-executed": CAPSTONE_EXECUTED, "smoke": SMOKE}
+
+
+def recipe_from_dict(knobs: dict) -> Recipe:
+    """Rebuild a recipe from the JSON of `dataclasses.asdict`.
+
+    Raises:
+        TaggingError: a knob that this version does not have, or a missing one.
+    """
+    def build(kind: type, values: dict):
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    if set(knobs) != known:
+        raise TaggingError("the settings were written by another version: they differ in the knobs "
+                           f"{sorted(set(knobs) ^ known)}. Use that version, or train again.")
+    schedules = {name: build(Schedule, knobs[name]) for name in ("noisy", "curated")}
+    return build(Recipe, knobs | schedules)

@@ -1,0 +1,189 @@
+"""The folder of one stage of a run: all that is needed to use it, to judge it, and to make it again.
+
+    models/<run>/<stage>/settings.json           recipe, classes, sample rate, clips; command, commit, versions
+                         clips.csv               fname, fold, labels: the truth of the out-of-fold predictions
+                         fold1.safetensors       weights that rebuild their model by themselves
+                         fold1.log.csv           a row an epoch
+                         fold1.predictions.csv   out-of-fold probabilities, fname x classes
+                         fold1.json              score, command, device, time, memory
+                         scores.json             each fold's lwlrap, mean and spread, and that of all folds together
+"""
+import dataclasses
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tagging.competition import Clips
+from tagging.errors import TaggingError, shorten
+from tagging.files import atomic, read_json, write_json
+from tagging.metric import lwlrap
+from tagging.model import Model, load_model
+from tagging.recipe import Recipe, recipe_from_dict
+from tagging.tables import check_same, join_labels, read_labels, read_scores, read_table, write_scores
+
+STAGES = ("noisy", "curated")
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage of one run. All paths come from here."""
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def settings_path(self) -> Path:
+        return self.path / "settings.json"
+
+    def weights(self, fold: int) -> Path:
+        return self.path / f"fold{fold}.safetensors"
+
+    def log(self, fold: int) -> Path:
+        return self.path / f"fold{fold}.log.csv"
+
+    def predictions(self, fold: int) -> Path:
+        return self.path / f"fold{fold}.predictions.csv"
+
+    def record(self, fold: int) -> Path:
+        return self.path / f"fold{fold}.json"
+
+    def finished_folds(self) -> list[int]:
+        """The record is written last: a fold that has one has all its files."""
+        names = [re.fullmatch(r"fold(\d+)\.json", path.name) for path in self.path.glob("fold*.json")]
+        return sorted(int(name[1]) for name in names if name)
+
+    def begin(self, recipe: Recipe, classes: tuple[str, ...], rate: int, clips: Clips, folds: np.ndarray,
+              source: str) -> None:
+        """Write settings and clips, or check that those of an earlier call are the same.
+
+        Args:
+            folds: (clips,) the fold of each clip.
+            source: the run whose stage 1 the weights start from, or "scratch".
+        Raises:
+            TaggingError: the run exists with other settings; the message names them.
+        """
+        table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": [
+            join_labels([name for name, present in zip(classes, row) if present]) for row in clips.targets]})
+        settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "rate": rate,
+                    "initial_weights": source, "made_by": made_by()}
+        if not self.settings_path.exists():
+            with atomic(self.path / "clips.csv") as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n")
+            write_json(self.settings_path, settings)
+            return
+        settings["recipe"] = dataclasses.asdict(recipe_from_dict(settings["recipe"]))
+        old, new = flatten(self.settings()), flatten(settings)
+        differences = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old.keys() | new.keys())
+                       if old.get(name) != new.get(name) and not name.startswith("made_by.")]
+        earlier = read_table(self.path / "clips.csv", ("fname", "fold", "labels"))
+        if not earlier.astype(str).reset_index(drop=True).equals(table.astype(str)):
+            differences.append("the clips, their labels or their folds")
+        if differences:
+            raise TaggingError(f"{self} exists with other settings:\n  " + "\n  ".join(differences)
+                               + "\nChoose another --run, or delete that folder.")
+
+    def settings(self) -> dict:
+        """
+        Raises:
+            TaggingError: there is no such run.
+        """
+        return read_json(self.settings_path, "Check the name of the run with `ls models`, or train it first.")
+
+    def recipe(self) -> Recipe:
+        return recipe_from_dict(self.settings()["recipe"])
+
+    def load(self, fold: int, classes: tuple[str, ...], device: torch.device) -> Model:
+        """Load the model of a fold.
+
+        Raises:
+            TaggingError: as `load_model`; or it was trained for other classes.
+        """
+        model = load_model(self.weights(fold), device)
+        where = f"{self.weights(fold)}, compared with the competition folder,"
+        check_same(model.about.classes, classes, where, "classes", "Take the data that the run was trained on.")
+        if model.about.classes != tuple(classes):
+            raise TaggingError(f"{where} has its classes in another order. Take the data that it was trained on.")
+        return model
+
+    def finish(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:
+        """Write what a fold leaves behind, the record last."""
+        model.save(self.weights(fold))
+        write_scores(self.predictions(fold), predictions)
+        write_json(self.record(fold), record)
+
+    def truth(self) -> pd.DataFrame:
+        """0/1, index fname, columns the classes."""
+        return read_labels(self.path / "clips.csv", self.settings()["classes"])[0]
+
+    def out_of_fold(self, folds: Sequence[int]) -> pd.DataFrame:
+        """The predictions of some folds: index fname, columns the classes.
+
+        Raises:
+            TaggingError: no fold, a fold that is not finished, or two folds that hold the same clip.
+        """
+        if not folds:
+            raise TaggingError(f"{self} has no finished fold. Train it first.")
+        frame = pd.concat([read_scores(self.predictions(fold)) for fold in folds])
+        repeated = frame.index[frame.index.duplicated()]
+        if len(repeated):
+            raise TaggingError(f"{self}: {shorten(list(repeated), 3)} stand in the predictions of two folds. "
+                               "Train those folds again.")
+        return frame
+
+    def write_scores(self) -> dict:
+        """Score the finished folds from their files, whoever trained them, and write scores.json."""
+        folds = self.finished_folds()
+        frame, truth = self.out_of_fold(folds), self.truth()
+        scores = {fold: read_json(self.record(fold), "Train the fold again.")["lwlrap"] for fold in folds}
+        values = list(scores.values())
+        summary = {"folds": {str(fold): score for fold, score in scores.items()},
+                   "mean": float(np.mean(values)),
+                   "spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                   "out_of_fold": lwlrap(truth=truth.loc[frame.index].to_numpy(), scores=frame.to_numpy()),
+                   "clips": len(frame)}
+        write_json(self.path / "scores.json", summary)
+        return summary
+
+
+def stage_folder(models: Path, run: str, stage: str) -> StageFolder:
+    """
+    Raises:
+        TaggingError: the name of the run is not a plain folder name.
+    """
+    if not re.fullmatch(r"[\w][\w.-]*", run):
+        raise TaggingError(f"--run '{run}' must be letters, digits, '.', '_' and '-': it names a folder in {models}.")
+    return StageFolder(Path(models) / run / stage)
+
+
+def flatten(content: dict, prefix: str = "") -> dict:
+    """{'a': {'b': 1}} -> {'a.b': 1}; tuples and lists compare as equal."""
+    flat = {}
+    for name, value in content.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {
+            prefix + name: list(value) if isinstance(value, tuple) else value}
+    return flat
+
+
+def made_by() -> dict:
+    """What it takes to make the same thing again: command, commit, versions."""
+    def git(*words: str) -> str | None:
+        root = Path(__file__).resolve().parents[1]
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"command": " ".join(["python", *sys.argv]), "commit": git("rev-parse", "HEAD"),
+            "clean": None if status is None else not status,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}

@@ -1,0 +1,175 @@
+"""The csv files of a competition: labels, submissions and truth, checked row by row.
+
+numpy and pandas only, so that `lwlrap.py` starts quickly.
+"""
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tagging.errors import TaggingError, shorten
+from tagging.files import atomic
+
+
+def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
+    """Read a csv with a header as text; the index is each row's line in the file.
+
+    Accepts a byte-order mark, Windows line ends, blank lines and further columns.
+
+    Raises:
+        TaggingError: no such file, not a csv, a column of `columns` missing, a row of another length, no rows.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            lines, rows = [], []
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise TaggingError(f"{path}, line {reader.line_num}: {len(row)} fields where the header has "
+                                       f"{len(header)}. Quote fields that hold commas.")
+                lines.append(reader.line_num)
+                rows.append(row)
+    except OSError as error:
+        raise TaggingError(f"{path} could not be read: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise TaggingError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise TaggingError(f"{path}, line {reader.line_num}: not a csv row ({error}).") from error
+
+    header = [name.strip() for name in header]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(header)}'.")
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise TaggingError(f"{path}: the header names {shorten(repeated)} twice. Keep one column of each name.")
+    if not rows:
+        raise TaggingError(f"{path} has a header and no rows.")
+    return pd.DataFrame(rows, index=lines, columns=header)
+
+
+def index_by_fname(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Make fname the index.
+
+    Raises:
+        TaggingError: a name stands in two rows, or is empty.
+    """
+    for line, fname in table.fname[table.fname.duplicated() | (table.fname == "")].items():
+        first = table.index[table.fname == fname][0]
+        what = f"'{fname}' stands in line {first} already" if fname else "the fname is empty"
+        raise TaggingError(f"{path}, line {line}: {what}. Remove one of the rows.")
+    return table.set_index("fname")
+
+
+def read_labels(path: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read `fname,labels[,...]`, with labels joined by commas within the field.
+
+    Returns:
+        targets: 0/1, index fname, columns `classes`, rows as in the file.
+        table: the whole file as text, index fname.
+    Raises:
+        TaggingError: as `read_table`; or a label that is not in `classes`, or stands twice in a row.
+    """
+    table = read_table(path, ("fname", "labels"))
+    column = {name: number for number, name in enumerate(classes)}
+    targets = np.zeros((len(table), len(classes)), np.uint8)
+    for row, (line, text) in enumerate(table.labels.items()):
+        labels = split_labels(text)
+        unknown = [label for label in labels if label not in column]
+        if unknown:
+            raise TaggingError(f"{path}, line {line} ({table.fname[line]}): '{unknown[0]}' is not one of the "
+                               f"{len(classes)} classes. Correct the label, or add the class to the class list.")
+        if len(set(labels)) < len(labels):
+            raise TaggingError(f"{path}, line {line} ({table.fname[line]}): a label stands twice in '{text}'.")
+        targets[row, [column[label] for label in labels]] = 1
+    table = index_by_fname(table, path)
+    return pd.DataFrame(targets, index=table.index, columns=list(classes)), table
+
+
+def split_labels(text: str) -> list[str]:
+    """'a,b' -> ['a', 'b']; a class with a comma in its name is quoted once more: '"a, b",c'."""
+    fields = next(csv.reader([text], skipinitialspace=True), [])
+    return [label.strip() for label in fields if label.strip()]
+
+
+def join_labels(labels: Sequence[str]) -> str:
+    """The inverse of `split_labels`."""
+    return ",".join('"' + label.replace('"', '""') + '"' if set(label) & set(',"') else label for label in labels)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a submission or a table of predictions: index fname, one float column a class.
+
+    Raises:
+        TaggingError: as `read_table`; or a field that is not a finite number.
+    """
+    table = index_by_fname(lined := read_table(path), path)
+    if not len(table.columns):
+        raise TaggingError(f"{path} has no column beside fname.")
+    text = table.to_numpy()
+    try:
+        values = text.astype(np.float64)
+    except ValueError:
+        values = pd.DataFrame(text).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise TaggingError(f"{path}, line {lined.index[row]} ({table.index[row]}), column {table.columns[column]}: "
+                           f"'{text[row, column]}' is not a finite number.")
+    return pd.DataFrame(values, index=table.index, columns=table.columns)
+
+
+def write_scores(path: Path, scores: pd.DataFrame) -> None:
+    """Write a table of predictions with nine digits, which give every float32 back exactly."""
+    with atomic(path) as temporary:
+        scores.to_csv(temporary, index_label="fname", float_format="%.9g", lineterminator="\n")
+
+
+def read_truth(path: Path, classes: Sequence[str], usage: str | None = None) -> pd.DataFrame:
+    """Read the truth: `fname,labels[,usage]`, or a 0/1 table with a column for each class.
+
+    Args:
+        classes: the order of the returned columns.
+        usage: keep the rows with this value in the column `usage`, such as Private.
+    Returns:
+        0/1, index fname, columns `classes`.
+    Raises:
+        TaggingError: as `read_labels` and `read_scores`; or other classes, or no row of that usage.
+    """
+    header = read_table(path).columns
+    if "labels" in header and "labels" not in classes:
+        targets, table = read_labels(path, classes)
+    else:
+        table = index_by_fname(read_table(path), path)
+        check_same(sorted(set(header) - {"fname", "usage"}), sorted(classes), f"{path}: the header", "classes")
+        targets = table[list(classes)].apply(pd.to_numeric, errors="coerce")
+        wrong = targets[~targets.isin([0, 1]).all(axis=1)]
+        if len(wrong):
+            raise TaggingError(f"{path} ({wrong.index[0]}): the truth must hold 0 and 1 only.")
+        targets = targets.astype(np.uint8)
+    if usage is None:
+        return targets
+    if "usage" not in table:
+        raise TaggingError(f"{path} has no column usage to choose {usage} by. Leave --usage out.")
+    if usage not in set(table.usage):
+        raise TaggingError(f"{path} has no row with usage {usage}: it has {shorten(sorted(set(table.usage)))}.")
+    return targets[table.usage == usage]
+
+
+def check_same(found: Sequence, expected: Sequence, where: str, what: str, remedy: str = "") -> None:
+    """Compare two collections of names.
+
+    Raises:
+        TaggingError: one has names that the other has not; the message lists them.
+    """
+    missing = sorted(set(expected) - set(found))
+    extra = sorted(set(found) - set(expected))
+    if missing or extra:
+        faults = [f"{len(names)} {what} {word} ({shorten(names, 5)})"
+                  for names, word in ((missing, "missing"), (extra, "too many")) if names]
+        raise TaggingError(f"{where} has {' and '.join(faults)}. {remedy}".rstrip())

@@ -1,0 +1,262 @@
+"""The wave store: every clip decoded and trimmed once, kept as int16 in one memory-mapped file."""
+import os
+import shutil
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from tqdm import tqdm
+
+from tagging.competition import Clips
+from tagging.errors import TaggingError
+from tagging.files import fingerprint, read_json, write_json
+
+FORMAT = 1              # raise it when the layout of the store, or what stands in it, changes
+MARGIN = 4_000_000      # zero samples before the first and after the last clip: a crop never leaves the file
+
+
+@dataclass(frozen=True)
+class RemoveSilence:
+    """Find where a clip begins and ends, as fastaudio's RemoveSilence of type Trim does.
+
+    A frame of 2048 samples is silent if its mean energy lies `threshold` dB below that of the loudest one. fastaudio
+    uses the padding as the hop from frame to frame, so both are one number here too. Frames at the edges are padded
+    by reflection, as librosa did before 0.9, on which the starting system ran.
+    """
+    threshold: float = 20.0        # dB below the loudest frame
+    pad_ms: float = 20.0           # kept on either side, and the hop
+    frame_length: int = 2048       # samples
+
+    def bounds(self, wave: np.ndarray, rate: int) -> tuple[int, int]:
+        """First sample to keep, and one past the last.
+
+        Args:
+            wave: (samples,) int16.
+            rate: samples a second.
+        """
+        hop = int(self.pad_ms / 1000 * rate)
+        if len(wave) < 2 or hop < 1:
+            return 0, len(wave)
+        padded = np.pad(wave.astype(np.float32) / 32768, self.frame_length // 2, mode="reflect")
+        frames = sliding_window_view(padded, self.frame_length)[::hop]                     # (frames, frame_length)
+        energy = np.einsum("ij,ij->i", frames, frames) / self.frame_length                 # (frames,)
+        decibels = 10 * np.log10(np.maximum(energy, 1e-10))     # the floor is librosa's
+        loud = np.flatnonzero(decibels > decibels.max() - self.threshold)
+        return max(0, loud[0] * hop - hop), min(len(wave), min(len(wave), (loud[-1] + 1) * hop) + hop)
+
+
+class WaveStore:
+    """One flat int16 file of clips, read as batches of crops.
+
+    Attributes:
+        rate: samples a second.
+        lengths: (clips,) samples of each clip after trimming.
+    """
+
+    def __init__(self, folder: Path):
+        index = read_json(folder / "index.json", f"Delete {folder}, and it will be made again.")
+        self.rate: int = index["rate"]
+        self.lengths = np.array(index["lengths"], np.int64)
+        self.faults: dict[str, str] = index["faults"]
+        self.offsets = MARGIN + np.cumsum(self.lengths) - self.lengths           # (clips,)
+        expected = int(self.lengths.sum()) + 2 * MARGIN
+        path = folder / "samples.i16"
+        if not path.is_file() or path.stat().st_size != 2 * expected:
+            raise TaggingError(f"{path} is damaged: it should have {2 * expected} bytes. "
+                               f"Delete {folder}, and it will be made again.")
+        self.samples = np.memmap(path, np.int16, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def hours(self) -> float:
+        return self.lengths.sum() / self.rate / 3600
+
+    def subset(self, keep: np.ndarray) -> "WaveStore":
+        """A view of the clips of the mask or at the positions `keep`."""
+        view = object.__new__(WaveStore)
+        view.__dict__ = self.__dict__ | {"lengths": self.lengths[keep], "offsets": self.offsets[keep]}
+        return view
+
+    def crops(self, clips: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+        """Cut one crop from each of a batch of clips; what lies outside a clip is zero.
+
+        Args:
+            clips: (batch,) positions in the store.
+            starts: (batch,) first sample, counted from the start of the clip; may be negative.
+            size: samples of a crop.
+        Returns:
+            (batch, size) int16.
+        """
+        if size > MARGIN:
+            raise TaggingError(f"A crop of {size} samples is longer than {MARGIN}. Choose a smaller --crop-seconds.")
+        crops = sliding_window_view(self.samples, size)[self.offsets[clips] + starts]        # (batch, size)
+        lengths = self.lengths[clips]
+        for row in np.flatnonzero((starts < 0) | (starts + size > lengths)):   # short clips only, zeroed in place
+            crops[row, :max(0, -starts[row])] = 0
+            crops[row, max(0, lengths[row] - starts[row]):] = 0
+        return crops
+
+    def batches(self, clips: np.ndarray, starts: np.ndarray, size: int, batch_size: int,
+                device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Cut crops in batches, one batch ahead in a thread of its own, and hand them over on the device.
+
+        Args:
+            clips, starts: (crops,), as for `crops`.
+        Yields:
+            the batch's place among the crops, and its waves (batch, size) int16.
+        """
+        def cut(place: slice) -> torch.Tensor:
+            waves = torch.from_numpy(self.crops(clips[place], starts[place], size))
+            return waves.pin_memory() if device.type == "cuda" else waves
+
+        places = [slice(first, first + batch_size) for first in range(0, len(clips), batch_size)]
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(cut, places[0])
+            for place, following in zip(places, [*places[1:], None]):
+                waves = ahead.result()
+                if following:
+                    ahead = thread.submit(cut, following)
+                yield place, waves.to(device, non_blocking=True)
+
+
+def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_bad: bool = False,
+               rate: int | None = None) -> tuple[Clips, WaveStore]:
+    """Open the wave store of a set of clips; make it first if it is not there.
+
+    Args:
+        trim: None keeps the silence.
+        cache: folder of the stores. A store's name is a hash of what it depends on.
+        skip_bad: leave out the clips that cannot be used, by name, instead of raising.
+        rate: samples a second that the clips must have; None takes the rate that most of them have.
+    Returns:
+        The clips that are left, and their waves in the same order.
+    Raises:
+        TaggingError: clips that are unreadable, empty, cut short, not mono, silent or of another rate.
+    """
+    files = [(fname, (stat := path.stat()).st_size, stat.st_mtime_ns)
+             for fname, path in zip(clips.fnames, clips.paths)]
+    key = fingerprint(FORMAT, asdict(trim) if trim else None, files)
+    folder = Path(cache) / f"{clips.part}-{key}"
+    if not folder.is_dir():
+        build_store(clips, trim, folder)
+    store = WaveStore(folder)
+
+    if rate is not None and store.rate != rate:
+        raise TaggingError(f"The clips of {clips.csv} have {store.rate} Hz; the model was trained at {rate} Hz. "
+                           "Resample the clips, or train on clips of this rate.")
+    if store.faults:
+        listed = "\n".join(f"  {fname}: {fault}" for fname, fault in store.faults.items())
+        if not skip_bad:
+            raise TaggingError(f"{len(store.faults)} of {len(clips)} clips named in {clips.csv} cannot be used:\n"
+                               f"{listed}\nMend the files, or leave these clips out with --skip-bad-clips.")
+        print(f"left out {len(store.faults)} {clips.part} clips:\n{listed}", flush=True)
+    good = ~clips.fnames.isin(list(store.faults))
+    if not good.any():
+        raise TaggingError(f"No clip of {clips.csv} can be used.")
+    return clips.subset(good), store.subset(good)
+
+
+def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
+    """Decode and trim all clips on all cores into `folder`, which appears when it is complete.
+
+    Clips that cannot be used are listed with the reason; they hold no place in the training.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    threads = os.cpu_count() or 1
+    lengths, rates, faults = [], [], {}
+    try:
+        partial.mkdir(parents=True)
+        # Threads, not processes: libsndfile and numpy let go of the interpreter, and no sample is copied across.
+        with (ThreadPoolExecutor(threads) as pool, open(partial / "samples.i16", "wb") as file,
+              tqdm(total=len(clips), desc=f"decoding {clips.part} clips", unit="clip", disable=None) as progress):
+            file.write(bytes(2 * MARGIN))
+            for first in range(0, len(clips), 16 * threads):       # few clips in memory at a time
+                chunk = slice(first, first + 16 * threads)
+                loaded = pool.map(lambda path: load_clip(path, trim), clips.paths[chunk])
+                for fname, (wave, rate, fault) in zip(clips.fnames[chunk], loaded):
+                    if fault:
+                        faults[fname] = fault
+                    rates.append(rate)
+                    lengths.append(len(wave))
+                    file.write(wave)
+                    progress.update()
+            file.write(bytes(2 * MARGIN))
+            file.flush()
+            os.fsync(file.fileno())
+        usual = Counter(rate for rate in rates if rate).most_common(1)
+        usual = usual[0][0] if usual else 0
+        for fname, rate in zip(clips.fnames, rates):
+            if rate and rate != usual:
+                faults.setdefault(fname, f"{rate} Hz where most clips have {usual} Hz")
+        write_json(partial / "index.json", {"rate": usual, "lengths": lengths, "faults": faults})
+        partial.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():         # else another process finished the same store first
+            raise TaggingError(f"{folder} could not be written: {error.strerror}. Free some space (a store needs about "
+                               "as much as its clips), or choose another folder with --cache.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, str]:
+    """Decode and trim one clip.
+
+    Returns:
+        wave: (samples,) int16, empty if the clip cannot be used.
+        rate: samples a second, 0 if unknown.
+        fault: why the clip cannot be used, or "".
+    """
+    nothing = np.zeros(0, np.int16)
+    try:
+        fault = riff_fault(path)
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            if file.channels != 1:
+                fault = fault or f"{file.channels} channels where one is expected"
+            if fault:
+                return nothing, rate, fault
+            if file.subtype == "PCM_16":
+                wave = file.read(dtype="int16")
+            else:        # libsndfile does not scale floats when it is asked for integers
+                wave = file.read(dtype="float32")
+                if not np.isfinite(wave).all():
+                    return nothing, rate, "samples that are not finite numbers"
+                wave = np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        return nothing, 0, f"unreadable ({error})"
+    if not len(wave):
+        return nothing, rate, "no samples"
+    if wave.min() == wave.max():
+        return nothing, rate, "all silence"
+    if trim:
+        first, last = trim.bounds(wave, rate)
+        wave = wave[first:last]
+    return wave, rate, ""
+
+
+def riff_fault(path: Path) -> str:
+    """Say how much of a WAV file is missing, or ""; libsndfile reads a file that was cut short without a word."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            return "0 bytes"
+        if file.read(4) != b"RIFF":
+            return ""                   # another format; libsndfile judges it
+        file.seek(12)
+        while len(header := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", header)
+            if name == b"data":
+                # Programs that write to a pipe leave 0 or the largest number as the length.
+                missing = length - (size - file.tell()) if length not in (0, 0xFFFFFFFF) else 0
+                return f"cut short: {missing} of {length} bytes are missing" if missing > 0 else ""
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return "cut short: it has no data chunk"
