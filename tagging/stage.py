@@ -37,6 +37,8 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     wrong = sorted(set(folds) - set(range(1, recipe.fold_count + 1)))
     if wrong:
         raise TaggingError(f"--folds {shorten(wrong)} is not among 1 to {recipe.fold_count} (--fold-count).")
+    if start:
+        check_folds(start, folds)
     clips = competition.clips(stage)
     fold_of = assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified)
     fold_of = pd.Series(fold_of, clips.fnames)
@@ -84,17 +86,24 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     print_scores(stage, folder)
 
 
-def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str, ...], rate: int,
-                 recipe: Recipe) -> dict[int, dict[str, torch.Tensor]]:
-    """The stage-1 weights of each fold, checked before stage 2 begins.
-
+def check_folds(start: StageFolder, folds: tuple[int, ...]) -> None:
+    """
     Raises:
-        TaggingError: a fold is missing, or has another network, other classes or another sample rate.
+        TaggingError: a fold that stage 2 shall start from is not finished.
     """
     missing = sorted(set(folds) - set(start.finished_folds()))
     if missing:
         raise TaggingError(f"{start} lacks the weights of fold {shorten(missing)}. Run train_noisy.py for them, name "
                            "another run with --noisy-run, or start from random weights with --from-scratch.")
+
+
+def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str, ...], rate: int,
+                 recipe: Recipe) -> dict[int, dict[str, torch.Tensor]]:
+    """The stage-1 weights of each fold, checked before stage 2 begins.
+
+    Raises:
+        TaggingError: weights of another network, other classes or another sample rate.
+    """
     initial = {}
     for fold in folds:
         model = start.load(fold, classes, torch.device("cpu"))

@@ -49,7 +49,7 @@ class RemoveSilence:
         energy = np.einsum("ij,ij->i", frames, frames) / self.frame_length                 # (frames,)
         decibels = 10 * np.log10(np.maximum(energy, 1e-10))     # the floor is librosa's
         loud = np.flatnonzero(decibels > decibels.max() - self.threshold)
-        return max(0, loud[0] * hop - hop), min(len(wave), min(len(wave), (loud[-1] + 1) * hop) + hop)
+        return max(0, int(loud[0] - 1) * hop), min(len(wave), int(loud[-1] + 2) * hop)
 
 
 class WaveStore:
@@ -217,13 +217,12 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
     """
     nothing = np.zeros(0, np.int16)
     try:
-        fault = riff_fault(path)
+        if fault := riff_fault(path):
+            return nothing, 0, fault
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
             if file.channels != 1:
-                fault = fault or f"{file.channels} channels where one is expected"
-            if fault:
-                return nothing, rate, fault
+                return nothing, rate, f"{file.channels} channels where one is expected"
             if file.subtype == "PCM_16":
                 wave = file.read(dtype="int16")
             else:        # libsndfile does not scale floats when it is asked for integers

@@ -1,0 +1,99 @@
+"""A tiny competition, and the real scripts run on it."""
+import os
+
+# The tensors of the tests are small: threads would only get into each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import contextlib
+import io
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tools.sample_competition import write_competition
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Two folds, one epoch and one of timm's test networks: seconds a run, through every line of the real path.
+TINY = ("--recipe", "smoke", "--network", "timm:test_resnet", "--fold-count", "2", "--mels", "32", "--frames", "32",
+        "--noisy.epochs", "1", "--noisy.sizes", "32", "--curated.epochs", "1", "--curated.sizes", "32")
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A folder to work in, with the options that keep everything inside it."""
+    folder: Path
+    data: Path
+
+    def options(self, run: str) -> list[str]:
+        return ["--data", str(self.data), "--run", run, "--models", str(self.folder / "models"),
+                "--cache", str(self.folder / "cache"), "--device", "cpu"]
+
+    def stage(self, run: str, stage: str) -> Path:
+        return self.folder / "models" / run / stage
+
+    def call(self, script: str, *words: str) -> Result:
+        """Run one of the four scripts in this process: quicker than a new one, and the same code."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        argv, sys.argv = sys.argv, [script, *map(str, words)]
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            sys.argv = argv
+        return Result(code, out.getvalue(), err.getvalue())
+
+    def train(self, script: str, run: str, *words: str) -> Result:
+        return self.call(script, *self.options(run), *words)
+
+    def predict(self, run: str, *words: str) -> Result:
+        return self.call("predict.py", *self.options(run), *words)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> Path:
+    """A competition of 10 classes, 45 curated, 90 noisy and 30 test clips. Not to be changed."""
+    out = tmp_path_factory.mktemp("data") / "sample"
+    write_competition(out, scale=0.3)
+    return out
+
+
+@pytest.fixture
+def workshop(tmp_path, sample) -> Workshop:
+    return Workshop(tmp_path, sample)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, sample) -> Workshop:
+    """Run `first`, both stages, by the scripts' own command lines in processes of their own. Not to be changed."""
+    shop = Workshop(tmp_path_factory.mktemp("trained"), sample)
+    for script, words in (("train_noisy.py", TINY), ("train_curated.py", ())):
+        subprocess.run([sys.executable, ROOT / script, *shop.options("first"), *words], check=True, cwd=shop.folder,
+                       capture_output=True, text=True)
+    return shop
+
+
+@pytest.fixture
+def expect_error() -> Callable[..., str]:
+    """Check that a result is one clear error, and that it names what it should."""
+    def check(result: Result, *words: str) -> str:
+        assert result.code == 2, result.out + result.err
+        assert result.err.startswith("error: ") and "Traceback" not in result.err
+        for word in words:
+            assert word in result.err
+        return result.err
+    return check

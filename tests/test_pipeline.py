@@ -1,0 +1,219 @@
+"""The whole path through the real scripts, on a small synthetic competition."""
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, TINY, Workshop
+from safetensors import safe_open
+from safetensors.torch import load_file
+from sklearn.metrics import label_ranking_average_precision_score
+
+from tagging.tables import read_labels, read_scores
+
+
+def classes_of(shop: Workshop) -> list[str]:
+    return list(pd.read_csv(shop.data / "sample_submission.csv", nrows=0).columns[1:])
+
+
+def test_a_stage_leaves_what_is_needed_to_use_it_and_to_judge_it(trained):
+    for stage, csv in (("noisy", "train_noisy.csv"), ("curated", "train_curated.csv")):
+        folder = trained.stage("first", stage)
+        ends = ".safetensors", ".log.csv", ".predictions.csv", ".json"
+        assert {path.name for path in folder.iterdir()} == {
+            "settings.json", "clips.csv", "scores.json", *(f"fold{fold}{end}" for fold in (1, 2) for end in ends)}
+        settings = json.loads((folder / "settings.json").read_text())
+        assert settings["recipe"]["network"] == "timm:test_resnet" and settings["rate"] == 16_000
+        assert "train_" in settings["made_by"]["command"] and len(settings["made_by"]["commit"]) == 40
+
+        truth, _ = read_labels(trained.data / csv, classes_of(trained))
+        scores = json.loads((folder / "scores.json").read_text())
+        frames = []
+        for fold in (1, 2):
+            frame = read_scores(folder / f"fold{fold}.predictions.csv")
+            frames.append(frame)
+            assert list(frame.columns) == classes_of(trained)
+            score = weighted_lrap(truth.loc[frame.index], frame)
+            with safe_open(folder / f"fold{fold}.safetensors", "pt") as file:
+                about = json.loads(file.metadata()["about"])
+            assert about["classes"] == classes_of(trained) and (about["fold"], about["stage"]) == (fold, stage)
+            assert about["score"] == pytest.approx(score, abs=1e-6)
+            assert scores["folds"][str(fold)] == about["score"]
+            log = pd.read_csv(folder / f"fold{fold}.log.csv")
+            assert list(log.epoch) == [1] and {"train_loss", "valid_loss", "lwlrap"} <= set(log.columns)
+        together = pd.concat(frames)
+        assert sorted(together.index) == sorted(truth.index)        # each clip once, none lost
+        assert scores["out_of_fold"] == pytest.approx(weighted_lrap(truth.loc[together.index], together), abs=1e-6)
+        assert scores["mean"] == pytest.approx(np.mean(list(scores["folds"].values())))
+        assert scores["spread"] == pytest.approx(np.std(list(scores["folds"].values()), ddof=1))
+
+
+def weighted_lrap(truth: pd.DataFrame, scores: pd.DataFrame) -> float:
+    truth = truth.to_numpy()
+    return label_ranking_average_precision_score(truth, scores.to_numpy(), sample_weight=truth.sum(1))
+
+
+def test_the_recipe_learns_and_the_second_stage_adds_to_the_first(workshop):
+    """On more epochs than elsewhere: curated fine-tuning must end well above the noisy stage on unseen clips."""
+    words = ["--recipe", "smoke", "--fold-count", "2", "--noisy.epochs", "4", "--curated.epochs", "16"]
+    assert workshop.train("train_noisy.py", "learn", *words).code == 0
+    assert workshop.train("train_curated.py", "learn", "--recipe", "smoke", *words[2:]).code == 0
+    scores = {}
+    for stage in ("noisy", "curated"):
+        out = workshop.folder / f"{stage}.csv"
+        assert workshop.predict("learn", "--stage", stage, "--out", out).code == 0
+        result = workshop.call("lwlrap.py", out, "--truth", workshop.data / "test_post_competition.csv")
+        scores[stage] = float(result.out.split()[-1])
+    assert scores["curated"] > 0.75 and scores["curated"] > scores["noisy"] + 0.1
+
+
+def test_prediction_writes_a_checked_submission_and_scores_the_blend(trained, tmp_path):
+    out = tmp_path / "out" / "first.csv"
+    result = trained.predict("first", "--out", out)
+    assert result.code == 0, result.err
+    submission, sample = read_scores(out), pd.read_csv(trained.data / "sample_submission.csv")
+    assert list(submission.index) == list(sample.fname) and list(submission.columns) == list(sample.columns[1:])
+    assert submission.to_numpy().min() >= 0 and submission.to_numpy().max() <= 1
+    together = json.loads((trained.stage("first", "curated") / "scores.json").read_text())["out_of_fold"]
+    assert f"out-of-fold lwlrap of the blend {together:.5f}" in result.out
+
+
+def test_the_submission_is_the_mean_of_all_folds_of_all_runs(trained, tmp_path):
+    parts = []
+    for fold in (1, 2):
+        trained.predict("first", "--folds", fold, "--out", tmp_path / f"{fold}.csv")
+        parts.append(read_scores(tmp_path / f"{fold}.csv"))
+    trained.predict("first", "--out", tmp_path / "both.csv")
+    trained.predict("first", "--mean", "geometric", "--out", tmp_path / "geometric.csv")
+    np.testing.assert_allclose(read_scores(tmp_path / "both.csv"), (parts[0] + parts[1]) / 2, atol=1e-7)
+    np.testing.assert_allclose(read_scores(tmp_path / "geometric.csv"), np.sqrt(parts[0] * parts[1]), atol=1e-7)
+
+
+def test_two_runs_are_blended_out_of_fold_too(trained, tmp_path):
+    shutil.copytree(trained.folder / "models", tmp_path / "models")
+    shop = Workshop(tmp_path, trained.data)
+    assert shop.train("train_curated.py", "second", "--from-scratch", *TINY, "--seed", "1").code == 0
+    result = shop.call("predict.py", *shop.options("first"), "--run", "first", "second", "--out", tmp_path / "two.csv")
+    assert result.code == 0, result.err
+    frames, truth = [], read_labels(shop.data / "train_curated.csv", classes_of(shop))[0]
+    for run in ("first", "second"):
+        folds = [read_scores(shop.stage(run, "curated") / f"fold{fold}.predictions.csv") for fold in (1, 2)]
+        frames.append(pd.concat(folds).loc[truth.index])
+    assert f"blend {weighted_lrap(truth, sum(frames) / 2):.5f}" in result.out
+
+
+def test_augmented_views_change_the_prediction_reproducibly(trained, tmp_path):
+    for name, views in (("plain", 0), ("tta", 2), ("again", 2)):
+        trained.predict("first", "--tta", views, "--out", tmp_path / f"{name}.csv")
+    plain, tta = read_scores(tmp_path / "plain.csv"), read_scores(tmp_path / "tta.csv")
+    assert 0 < np.abs(plain - tta).to_numpy().max() < 0.5
+    assert (tmp_path / "tta.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
+
+
+def test_same_seed_same_bits_for_folds_in_any_order(trained, workshop):
+    for fold in (2, 1):
+        for script, words in (("train_noisy.py", TINY), ("train_curated.py", ())):
+            assert workshop.train(script, "again", *words, "--folds", fold).code == 0
+    for stage in ("noisy", "curated"):
+        ours, theirs = workshop.stage("again", stage), trained.stage("first", stage)
+        assert json.loads((ours / "scores.json").read_text()) == json.loads((theirs / "scores.json").read_text())
+        for fold in (1, 2):
+            name = f"fold{fold}.predictions.csv"
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+            mine, other = (load_file(folder / f"fold{fold}.safetensors") for folder in (ours, theirs))
+            assert all(mine[key].equal(other[key]) for key in other)
+
+
+def test_another_seed_gives_other_weights(trained, workshop):
+    assert workshop.train("train_noisy.py", "other", *TINY, "--folds", 1, "--seed", 1).code == 0
+    mine, other = (load_file(shop.stage(run, "noisy") / "fold1.safetensors")
+                   for shop, run in ((workshop, "other"), (trained, "first")))
+    assert not mine["head.weight"].equal(other["head.weight"])
+
+
+def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monkeypatch):
+    """Every crop that is cut before the weights are written is traced back to its clip in the store's file."""
+    from tagging import stage, train, waves
+    seen, phase = {"training": set(), "out of fold": set()}, ["training"]
+    crops = waves.WaveStore.crops
+
+    def spy(store, clips, starts, size):
+        seen[phase[0]].update(store.offsets[clips].tolist())
+        return crops(store, clips, starts, size)
+
+    def validation(*arguments, **options):      # the line of an epoch looks at validation clips, and may
+        phase[0], before = "out of fold", phase[0]
+        try:
+            return looked(*arguments, **options)
+        finally:
+            phase[0] = before
+
+    looked = train.clip_logits
+    monkeypatch.setattr(waves.WaveStore, "crops", spy)
+    monkeypatch.setattr(train, "clip_logits", validation)
+    monkeypatch.setattr("tagging.infer.clip_logits", validation)
+    stores = []
+    open_store = stage.open_store
+    monkeypatch.setattr(stage, "open_store", lambda *a, **k: stores.append(open_store(*a, **k)) or stores[-1])
+
+    for script in ("train_noisy.py", "train_curated.py"):
+        for fold in (1, 2):
+            seen["training"].clear(), seen["out of fold"].clear(), stores.clear()
+            words = TINY if script == "train_noisy.py" else ()
+            assert workshop.train(script, "spied", *words, "--folds", fold).code == 0
+            clips, store = stores[0]
+            name_of = dict(zip(store.offsets.tolist(), clips.fnames))
+            part = "noisy" if script == "train_noisy.py" else "curated"
+            predicted = set(read_scores(workshop.stage("spied", part) / f"fold{fold}.predictions.csv").index)
+            assert {name_of[offset] for offset in seen["out of fold"]} == predicted
+            assert seen["training"] and not {name_of[offset] for offset in seen["training"]} & predicted
+
+
+def test_finished_folds_are_kept_and_new_ones_join_them(trained, tmp_path):
+    shutil.copytree(trained.folder / "models", tmp_path / "models")
+    shop = Workshop(tmp_path, trained.data)
+    weights = shop.stage("first", "noisy") / "fold2.safetensors"
+    before = weights.read_bytes()
+    (shop.stage("first", "noisy") / "fold1.json").unlink()
+    result = shop.train("train_noisy.py", "first", *TINY)
+    assert result.code == 0 and "fold 2 is finished" in result.out and "noisy fold 1 epoch 1/1" in result.out
+    assert weights.read_bytes() == before
+    assert set(json.loads((shop.stage("first", "noisy") / "scores.json").read_text())["folds"]) == {"1", "2"}
+
+
+def test_single_crop_scores_one_masked_crop(workshop):
+    assert workshop.train("train_curated.py", "crop", "--from-scratch", *TINY, "--folds", 1, "--single-crop").code == 0
+    assert workshop.train("train_curated.py", "whole", "--from-scratch", *TINY, "--folds", 1).code == 0
+    crop, whole = (workshop.stage(run, "curated") / "fold1" for run in ("crop", "whole"))
+    assert load_file(f"{crop}.safetensors")["head.weight"].equal(load_file(f"{whole}.safetensors")["head.weight"])
+    assert not read_scores(f"{crop}.predictions.csv").equals(read_scores(f"{whole}.predictions.csv"))
+
+
+def test_a_folder_in_zenodos_layout_gives_the_same_models(trained, workshop, tmp_path):
+    zenodo, meta = tmp_path / "zenodo", "FSDKaggle2019.meta"
+    (zenodo / meta).mkdir(parents=True)
+    for part in ("train_curated", "train_noisy", "test"):
+        (zenodo / f"FSDKaggle2019.audio_{part}").symlink_to(trained.data / part)
+        csv = "test_post_competition.csv" if part == "test" else f"{part}.csv"
+        table = pd.read_csv(trained.data / csv).iloc[::-1]            # Zenodo's rows are in another order
+        table.assign(license="CC0").to_csv(zenodo / meta / f"{part}_post_competition.csv", index=False)
+    pd.Series(classes_of(trained)).to_csv(zenodo / meta / "vocabulary.csv", header=False)
+    shop = Workshop(tmp_path, zenodo)
+    assert shop.train("train_noisy.py", "z", *TINY, "--folds", 1).code == 0
+    name = "fold1.predictions.csv"
+    assert (shop.stage("z", "noisy") / name).read_bytes() == (trained.stage("first", "noisy") / name).read_bytes()
+    shutil.copytree(trained.folder / "models", tmp_path / "models", dirs_exist_ok=True)
+    assert shop.predict("first", "--out", tmp_path / "z.csv").code == 0
+    trained.predict("first", "--out", tmp_path / "k.csv")
+    zenodo_scores, kaggle_scores = read_scores(tmp_path / "z.csv"), read_scores(tmp_path / "k.csv")
+    pd.testing.assert_frame_equal(zenodo_scores.loc[kaggle_scores.index], kaggle_scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("script", ["train_noisy.py", "train_curated.py", "predict.py", "lwlrap.py"])
+def test_help_tells_every_option_from_any_folder(script, tmp_path):
+    result = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0
+    assert ("--truth" if script == "lwlrap.py" else "--skip-bad-clips") in result.stdout
