@@ -1,0 +1,132 @@
+"""Blends against numbers worked by hand, and the checks of a submission."""
+import numpy as np
+import pandas as pd
+import pytest
+
+from tagging.ensemble import blend, check_submission, fill_rows, write_submission
+from tagging.errors import TaggingError
+from tagging.tables import read_scores
+
+CLIPS, CLASSES = ["b.wav", "a.wav"], ["Meow", "Bark"]       # neither is sorted: the given order is kept
+
+
+def frame(values, clips=CLIPS, classes=CLASSES):
+    return pd.DataFrame(values, pd.Index(clips, name="fname"), classes)
+
+
+@pytest.mark.parametrize("mean, values, expected", [
+    # b.wav, Meow: (0.1 + 0.2 + 0.6) / 3 = 0.3, and so on
+    ("arithmetic", [[[.1, .5], [0, 1]], [[.2, .5], [0, 0]], [[.6, .5], [.3, 0]]], [[.3, .5], [.1, 1 / 3]]),
+    # b.wav, Meow: the cube root of 0.1 * 0.2 * 0.4 = 0.008 is 0.2
+    ("geometric", [[[.1, .5], [.9, 1]], [[.2, .5], [.9, 1]], [[.4, .5], [.9, .001]]], [[.2, .5], [.9, .1]]),
+    ("arithmetic", [[[.1, .5], [0, 1]]], [[.1, .5], [0, 1]]),
+    ("geometric", [[[.1, .5], [.2, 1]]], [[.1, .5], [.2, 1]]),
+])
+def test_means_worked_by_hand(mean, values, expected):
+    result = blend([frame(value) for value in values], mean)
+    pd.testing.assert_frame_equal(result, frame(expected), atol=1e-12)
+
+
+def test_the_mean_is_arithmetic_unless_asked_otherwise():
+    assert blend([frame([[0, .5], [1, 1]]), frame([[1, .5], [1, 1]])]).iloc[0].tolist() == [.5, .5]
+
+
+def test_a_zero_of_one_model_does_not_overrule_the_others_in_a_geometric_mean():
+    result = blend([frame([[0, 0], [1, 1]]), frame([[.9, .1], [1, 1]])], "geometric")
+    assert result.loc["b.wav", "Meow"] > result.loc["b.wav", "Bark"] > 0
+    assert np.isfinite(result.to_numpy()).all()
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_predictions_are_joined_by_name(mean):
+    rng = np.random.default_rng(0)
+    clips, classes = [f"{number}.wav" for number in range(20)], [f"class {number}" for number in range(7)]
+    frames = [frame(rng.random((20, 7)), clips, classes) for _ in range(3)]
+    shuffled = [f.iloc[rng.permutation(20), rng.permutation(7)] for f in frames[1:]]
+    pd.testing.assert_frame_equal(blend([frames[0], *shuffled], mean), blend(frames, mean))
+
+
+def test_a_blend_of_float32_is_computed_in_double_precision():
+    values = np.random.default_rng(0).random((2, 2)).astype(np.float32)
+    result = blend([frame(values)] * 7, "arithmetic")
+    assert np.array_equal(result.to_numpy().astype(np.float32), values)
+    assert (result.dtypes == np.float64).all()
+
+
+@pytest.mark.parametrize("other, words", [
+    (frame([[1, 1]], ["b.wav"]), ["1 clips missing (a.wav)"]),
+    (frame([[1, 1]] * 3, [*CLIPS, "c.wav"]), ["1 clips too many (c.wav)"]),
+    (frame([[1, 1]] * 2, ["b.wav", "c.wav"]), ["missing (a.wav)", "too many (c.wav)"]),
+    (frame([[1, 1]] * 2, classes=["Meow", "Growl"]), ["1 classes missing (Bark)", "1 classes too many (Growl)"]),
+    (frame([[1]] * 2, classes=["Meow"]), ["1 classes missing (Bark)"]),
+])
+def test_predictions_of_other_clips_or_classes_are_not_blended(other, words):
+    good = frame([[1, 1]] * 2)
+    with pytest.raises(TaggingError) as caught:
+        blend([good, good, other])
+    for word in ["prediction 3", *words]:
+        assert word in str(caught.value)
+
+
+def test_left_out_clips_get_the_mean_of_the_others_and_are_named(capsys):
+    filled = fill_rows(frame([[.2, 1], [.4, 0]]), ["x.wav", "a.wav", "y.wav", "b.wav"])
+    assert list(filled.index) == ["x.wav", "a.wav", "y.wav", "b.wav"]
+    assert filled.to_numpy() == pytest.approx(np.array([[.3, .5], [.4, 0], [.3, .5], [.2, 1]]))
+    output = capsys.readouterr().out
+    assert "2 test clips" in output and "x.wav, y.wav" in output and "a.wav" not in output
+
+
+def test_with_no_clip_left_out_nothing_changes_but_the_order(capsys):
+    scores = frame([[.2, 1], [.4, 0]])
+    filled = fill_rows(scores, ["a.wav", "b.wav"])
+    # The type too: a column of objects would be written with other digits than one of numbers.
+    pd.testing.assert_frame_equal(filled, scores.loc[["a.wav", "b.wav"]], check_names=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_submission_is_written_in_the_order_asked_for(tmp_path):
+    path = tmp_path / "submissions" / "one.csv"
+    scores = frame(np.array([[1 / 3, .5], [1e-8, 1]], np.float32))
+    write_submission(path, scores, ["a.wav", "b.wav"], ["Bark", "Meow"])
+    assert path.read_text() == "fname,Bark,Meow\na.wav,1,9.99999994e-09\nb.wav,0.5,0.333333343\n"
+    pd.testing.assert_frame_equal(read_scores(path).astype(np.float32), scores.loc[["a.wav", "b.wav"],
+                                                                                   ["Bark", "Meow"]])
+
+
+@pytest.mark.parametrize("clips", [["a.wav"], ["a.wav", "b.wav", "c.wav"]])
+def test_a_prediction_of_other_clips_is_not_written(tmp_path, clips):
+    with pytest.raises(TaggingError, match=r"1 rows (missing \(c|too many \(b).wav\)"):
+        write_submission(tmp_path / "one.csv", frame([[0, 1], [1, 0]]), clips, CLASSES)
+    assert not list(tmp_path.iterdir())
+
+
+GOOD = "fname,Meow,Bark\nb.wav,0.1,0.2\na.wav,0.3,0.4\n"
+
+
+def test_rows_of_a_submission_may_come_in_any_order(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text(GOOD)
+    scores = check_submission(path, sorted(CLIPS), CLASSES)
+    assert scores.loc["a.wav"].to_dict() == {"Meow": .3, "Bark": .4}
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ("a.wav,0.3,0.4\n", "", ["1 rows missing (a.wav)"]),
+    ("a.wav", "c.wav,0,0\na.wav", ["1 rows too many (c.wav)"]),
+    ("a.wav", "c.wav", ["1 rows missing (a.wav)", "1 rows too many (c.wav)"]),
+    ("a.wav", "b.wav", ["line 3", "'b.wav'", "line 2"]),
+    ("Meow,Bark", "Bark,Meow", ["another order", "column 2 is Bark and should be Meow"]),
+    ("Meow,Bark", "Meow,Growl", ["1 classes missing (Bark)", "1 classes too many (Growl)"]),
+    ("Meow,Bark\nb.wav,0.1,0.2\na.wav,0.3,0.4", "Meow\nb.wav,0\na.wav,0", ["1 classes missing (Bark)"]),
+    ("0.4", "nan", ["line 3", "a.wav", "Bark", "'nan'"]),
+    ("0.4", "", ["line 3", "a.wav", "Bark"]),
+    ("0.1", "loud", ["line 2", "b.wav", "Meow", "'loud'"]),
+    (GOOD, "", ["no column fname"]),
+])
+def test_a_faulty_submission_is_refused(tmp_path, old, new, words):
+    path = tmp_path / "one.csv"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(TaggingError) as caught:
+        check_submission(path, CLIPS, CLASSES)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)

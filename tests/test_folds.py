@@ -1,0 +1,58 @@
+"""Folds."""
+import numpy as np
+import pytest
+from sklearn.model_selection import KFold
+
+from tagging.errors import TaggingError
+from tagging.folds import assign_folds
+
+
+def rare_labels(clips=300, classes=25, seed=0):
+    """0/1 labels, from common classes to rare ones, at least one a clip."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((clips, classes)) < np.geomspace(0.2, 0.02, classes)).astype(int)
+    targets[np.arange(clips), rng.integers(0, classes, clips)] = 1
+    return targets
+
+
+def test_the_published_folds():
+    folds = assign_folds(np.ones((4964, 80), int), 5, 42)
+    splits = KFold(5, shuffle=True, random_state=42).split(np.zeros(4964))
+    for number, (_, valid) in enumerate(splits, start=1):
+        assert np.array_equal(np.flatnonzero(folds == number), valid)
+    assert np.bincount(folds).tolist() == [0, 993, 993, 993, 993, 992]       # every clip in exactly one
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_every_clip_is_in_one_fold_and_no_fold_is_empty(stratified, count):
+    folds = assign_folds(rare_labels(), count, 1, stratified)
+    assert folds.shape == (300,) and set(folds) == set(range(1, count + 1))
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_the_seed_decides_the_folds(stratified):
+    first, again, other = (assign_folds(rare_labels(), 5, seed, stratified) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_stratified_folds_keep_the_class_counts_closer(seed):
+    targets = rare_labels(seed=seed)
+
+    def unevenness(stratified):
+        folds = assign_folds(targets, 5, seed, stratified)
+        counts = np.stack([targets[folds == fold].sum(0) for fold in range(1, 6)])       # (folds, classes)
+        return np.abs(counts - counts.mean(0)).mean()
+
+    assert unevenness(True) < 0.6 * unevenness(False)
+
+
+@pytest.mark.parametrize("count, clips", [(1, 10), (0, 10), (-1, 10), (11, 10), (2, 1)])
+def test_an_impossible_number_of_folds_is_refused(count, clips):
+    with pytest.raises(TaggingError, match=f"^{clips} clips cannot be split into {count} folds.*--fold-count"):
+        assign_folds(np.ones((clips, 3), int), count, 42)
+
+
+def test_as_many_folds_as_clips_are_possible():
+    assert sorted(assign_folds(np.ones((4, 2), int), 4, 42)) == [1, 2, 3, 4]
