@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tagging.errors import run_script
+from tagging.errors import TaggingError, run_script
 from tagging.metric import lwlrap, per_class_lwlrap
 from tagging.tables import check_same, read_scores, read_truth
 
@@ -29,6 +29,8 @@ def main() -> None:
     if len(rows) == len(truth) < len(scores):
         print(f"{len(scores) - len(rows)} rows of {args.submission} are not of usage {args.usage} and do not count")
     scores = scores.loc[truth.index]
+    if not truth.to_numpy().any():
+        raise TaggingError(f"{args.truth} has no label at all, so there is nothing to score.")
 
     if args.per_class:
         precision, weight = per_class_lwlrap(truth=truth.to_numpy(), scores=scores.to_numpy())

@@ -11,7 +11,7 @@ from tagging.ensemble import blend, fill_rows, write_submission
 from tagging.errors import TaggingError, run_script
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
-from tagging.model import choose_device
+from tagging.model import choose_device, explain_memory
 from tagging.run import StageFolder, stage_folder
 from tagging.waves import open_store
 
@@ -45,7 +45,8 @@ def main() -> None:
         models = []
         for fold in folds:
             model = folder.load(fold, competition.classes, device)
-            scores = probabilities(model, store, tta=args.tta, progress=f"{folder} fold {fold}")
+            with explain_memory("Choose --device cpu, or a GPU with more memory"):
+                scores = probabilities(model, store, tta=args.tta, progress=f"{folder} fold {fold}")
             models.append(pd.DataFrame(scores, clips.fnames, competition.classes))
             print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
         predictions.append(blend(models, args.mean))

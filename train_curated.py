@@ -17,7 +17,7 @@ def main() -> None:
     folder = stage_folder(args.models, args.run, "curated")
     print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")
     train_stage("curated", competition, folder, args.knobs, folds=args.folds, cache=args.cache, device=device,
-                skip_bad=args.skip_bad_clips, start=start)
+                skip_bad=args.skip_bad_clips, start=start, parts=args.accumulate)
 
 
 if __name__ == "__main__":

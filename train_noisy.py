@@ -15,7 +15,7 @@ def main() -> None:
     folder = stage_folder(args.models, args.run, "noisy")
     print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")
     train_stage("noisy", competition, folder, args.knobs, folds=args.folds, cache=args.cache, device=device,
-                skip_bad=args.skip_bad_clips)
+                skip_bad=args.skip_bad_clips, parts=args.accumulate)
 
 
 if __name__ == "__main__":

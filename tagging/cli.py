@@ -28,6 +28,7 @@ class Train(Common):
     """What both stages take."""
     run: str                                # name of the run: models/RUN
     recipe: str                             # the named recipe whose knobs, below, are the defaults
+    accumulate: int = 1                     # parts of a batch, one after the other, where device memory is short
     folds: tuple[int, ...] = ()             # which folds to train; all, if none is named
     knobs: Annotated[Recipe, tyro.conf.arg(name="")]
 

@@ -149,7 +149,8 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
 def check_classes(path: Path, classes: list[str]) -> tuple[str, ...]:
     repeated = sorted({name for name in classes if classes.count(name) > 1})
     if len(classes) < 2 or repeated or "" in classes:
-        fault = f"the class {shorten(repeated)} twice" if repeated else f"{len(classes)} usable classes"
+        fault = (f"the class {shorten(repeated)} twice" if repeated else
+                 "a class without a name" if "" in classes else f"{len(classes)} classes")
         raise TaggingError(f"{path} gives {fault}; it must name two or more classes, each once.")
     return tuple(classes)
 
@@ -161,16 +162,21 @@ def find_clips(table_path: Path, folder: Path, fnames: Sequence[str]) -> list[Pa
         TaggingError: a name leaves the folder, or there is no such file.
     """
     home = folder.resolve()
+    missing = []
     for fname in fnames:
-        # The folder itself may be a link to another disk; a clip's name must not lead out of it.
-        if not (home / fname).resolve().is_relative_to(home):
-            raise TaggingError(f"{table_path}: '{fname}' lies outside {folder}. Put the file into the folder.")
-    paths = [folder / fname for fname in fnames]
-    missing = [str(path) for path in paths if not path.is_file()]
+        try:
+            # The folder itself may be a link to another disk; a clip's name must not lead out of it.
+            path = (home / fname).resolve()
+            if not path.is_relative_to(home):
+                raise TaggingError(f"{table_path}: '{fname}' lies outside {folder}. Put the file into the folder.")
+            if not path.is_file():
+                missing.append(str(folder / fname))
+        except (OSError, ValueError, RuntimeError) as error:       # too long, a NUL in it, a link to itself
+            raise TaggingError(f"{table_path}: {fname!r} cannot be a file's name: {error}. Rename the clip.") from error
     if missing:
         raise TaggingError(f"{table_path} names {len(missing)} clips that are missing on disk: {shorten(missing, 5)}. "
                            "Unpack the archive again, or remove their rows.")
-    return paths
+    return [folder / fname for fname in fnames]
 
 
 def leave_out_bad(table: pd.DataFrame) -> pd.DataFrame:

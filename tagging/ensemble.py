@@ -38,8 +38,8 @@ def fill_rows(scores: pd.DataFrame, fnames: Sequence[str]) -> pd.DataFrame:
     missing = [fname for fname in fnames if fname not in scores.index]
     if missing:
         print(f"{len(missing)} test clips were left out; their rows hold the mean of all others: {', '.join(missing)}")
-    mean = pd.DataFrame([scores.mean()] * len(missing), missing, scores.columns)
-    return pd.concat([scores, mean]).loc[list(fnames)]
+        scores = pd.concat([scores, pd.DataFrame([scores.mean()] * len(missing), missing, scores.columns)])
+    return scores.loc[list(fnames)]
 
 
 def check_submission(path: Path, fnames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
@@ -61,5 +61,6 @@ def check_submission(path: Path, fnames: Sequence[str], classes: Sequence[str]) 
 def write_submission(path: Path, scores: pd.DataFrame, fnames: Sequence[str], classes: Sequence[str]) -> None:
     """Write rows and columns in the sample submission's order, and check what was written."""
     check_same(scores.index, fnames, "the prediction", "rows")
+    check_same(scores.columns, classes, "the prediction", "classes")
     write_scores(path, scores.loc[list(fnames), list(classes)])
     check_submission(path, fnames, classes)

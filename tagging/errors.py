@@ -2,6 +2,8 @@
 import sys
 from collections.abc import Callable, Sequence
 
+from tagging import signals
+
 
 class TaggingError(Exception):
     """Something the user can put right. The message names the file, the row and the remedy."""
@@ -14,12 +16,13 @@ def shorten(items: Sequence, limit: int = 10) -> str:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run `main`; print a `TaggingError` without a traceback and exit with 2."""
+    """Run `main`; exit with 2 after a `TaggingError`, with 143 after SIGTERM and 130 after Ctrl-C, no traceback."""
+    signals.install()
     try:
         main()
     except TaggingError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+    except signals.Stopped as stop:
+        print(f"{stop}. Nothing that was finished is lost; the same command goes on from here.", file=sys.stderr)
+        sys.exit(stop.exit_code)

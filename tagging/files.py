@@ -1,9 +1,10 @@
 """Files that appear complete or not at all, fingerprints, and the seeds made from them."""
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tagging.errors import TaggingError
@@ -27,7 +28,34 @@ def atomic(path: Path) -> Iterator[Path]:
         raise TaggingError(f"{path} could not be written: {error.strerror or error}. What was there "
                            "before is unchanged. Check the free space and the rights of the folder.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def locked(path: Path, busy: str = "") -> Iterator[None]:
+    """Hold the lock file `path`. The system lets go of it when the process ends, however it ends.
+
+    Args:
+        busy: the error if another process holds it; "" waits for that process instead.
+    Raises:
+        TaggingError: `busy`, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115, it is closed below
+    except OSError as error:
+        raise TaggingError(f"{path} could not be written: {error.strerror}. "
+                           "Check the free space and the rights of the folder.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise TaggingError(busy) from error
+        except OSError as error:
+            raise TaggingError(f"{path} cannot be locked: {error.strerror}. "
+                               "Choose a folder on a disk that has locks.") from error
+        yield
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,22 +1,20 @@
 """A trained model: waves in, logits out, in one file that says all that is needed to rebuild it."""
 import dataclasses
-import hashlib
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from tagging.augment import lighting, mask_freq, mask_time, resize
 from tagging.errors import TaggingError
-from tagging.files import atomic
 from tagging.network import build_network
 from tagging.recipe import Recipe, recipe_from_dict
+from tagging.weights import read_weights, write_weights
 
-FORMAT = "audio-tagging 1"      # raise it when older code would read a newer file wrongly
+KIND = "audio-tagging model 1"      # raise the number when older code would read a newer file wrongly
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,7 @@ class Model(nn.Module):
         return self.network(self.fit_size(self.images(waves)))
 
     def save(self, path: Path) -> None:
-        """Write the weights as safetensors, which hold no code, with `About` and a checksum in the header."""
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        header = {"format": FORMAT, "checksum": checksum(weights), "about": json.dumps(dataclasses.asdict(self.about))}
-        with atomic(path) as temporary:
-            save_file(weights, temporary, header)
+        write_weights(path, KIND, self.network.state_dict(), dataclasses.asdict(self.about))
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
@@ -87,20 +81,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
         TaggingError: the file is missing, damaged, or of another version.
     """
     remedy = "Train the fold again, or copy the file again from where it came."
+    weights, about = read_weights(path, KIND, remedy)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-    except FileNotFoundError as error:
-        raise TaggingError(f"{path} is missing. {remedy}") from error
-    except (safetensors.SafetensorError, OSError) as error:
-        raise TaggingError(f"{path} is damaged: {error}. {remedy}") from error
-    if header.get("format") != FORMAT:
-        raise TaggingError(f"{path} has the format '{header.get('format')}' where '{FORMAT}' is read. {remedy}")
-    if header.get("checksum") != checksum(weights):
-        raise TaggingError(f"{path} is damaged: its checksum is wrong. {remedy}")
-    try:
-        about = json.loads(header["about"])
         about = About(**about | {"classes": tuple(about["classes"]), "recipe": recipe_from_dict(about["recipe"])})
         model = Model(about)
         model.network.load_state_dict(weights)
@@ -109,12 +91,19 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     return model.to(device).eval()
 
 
-def checksum(weights: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+@contextmanager
+def explain_memory(remedy: str) -> Iterator[None]:
+    """Turn the device's running out of memory into an error of ours that says how much was wanted.
+
+    Raises:
+        TaggingError: what torch says of it, and `remedy`.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        # The first sentences tell what was wanted and what there is; the rest is advice on torch's allocator.
+        said = " ".join(str(error).split(". ")[:4]) or "The host has too little memory"
+        raise TaggingError(f"{said}. {remedy}; the same command then goes on from the last finished epoch.") from error
 
 
 def choose_device(name: str) -> torch.device:

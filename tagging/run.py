@@ -9,11 +9,13 @@
                          scores.json             each fold's lwlrap, mean and spread, and that of all folds together
 """
 import dataclasses
+import hashlib
 import platform
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +25,12 @@ import torch
 
 from tagging.competition import Clips
 from tagging.errors import TaggingError, shorten
-from tagging.files import atomic, read_json, write_json
+from tagging.files import atomic, locked, read_json, write_json
 from tagging.metric import lwlrap
 from tagging.model import Model, load_model
 from tagging.recipe import Recipe, recipe_from_dict
 from tagging.tables import check_same, join_labels, read_labels, read_scores, read_table, write_scores
+from tagging.waves import WaveStore
 
 STAGES = ("noisy", "curated")
 
@@ -56,37 +59,58 @@ class StageFolder:
     def record(self, fold: int) -> Path:
         return self.path / f"fold{fold}.json"
 
+    def checkpoint(self, fold: int) -> Path:
+        return self.path / f"fold{fold}.checkpoint.safetensors"
+
+    @property
+    def run(self) -> str:
+        return self.path.parent.name
+
+    def fold_lock(self, fold: int) -> AbstractContextManager:
+        """
+        Raises:
+            TaggingError: another process trains the fold.
+        """
+        return locked(self.path / f".fold{fold}.lock", f"fold {fold} of {self} is being trained by another process. "
+                      "Wait for it, or choose other --folds.")
+
+    def lock(self) -> AbstractContextManager:
+        """Hold while writing what the folds share."""
+        return locked(self.path / ".lock")
+
     def finished_folds(self) -> list[int]:
         """The record is written last: a fold that has one has all its files."""
         names = [re.fullmatch(r"fold(\d+)\.json", path.name) for path in self.path.glob("fold*.json")]
         return sorted(int(name[1]) for name in names if name)
 
-    def begin(self, recipe: Recipe, classes: tuple[str, ...], rate: int, clips: Clips, folds: np.ndarray,
+    def begin(self, recipe: Recipe, classes: tuple[str, ...], clips: Clips, store: WaveStore, folds: np.ndarray,
               source: str) -> None:
         """Write settings and clips, or check that those of an earlier call are the same.
 
         Args:
+            clips, store: what is trained on, and its samples.
             folds: (clips,) the fold of each clip.
             source: the run whose stage 1 the weights start from, or "scratch".
         Raises:
             TaggingError: the run exists with other settings; the message names them.
         """
         table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": [
-            join_labels([name for name, present in zip(classes, row) if present]) for row in clips.targets]})
-        settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "rate": rate,
-                    "initial_weights": source, "made_by": made_by()}
-        if not self.settings_path.exists():
-            with atomic(self.path / "clips.csv") as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n")
-            write_json(self.settings_path, settings)
-            return
-        settings["recipe"] = dataclasses.asdict(recipe_from_dict(settings["recipe"]))
+            join_labels([name for name, present in zip(classes, row) if present]) for row in clips.targets],
+            "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
+        settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "rate": store.rate,
+                    "initial_weights": source, "made_by": made_by(clips.csv)}
+        with self.lock():
+            if not self.settings_path.exists():
+                with atomic(self.path / "clips.csv") as temporary:
+                    table.to_csv(temporary, index=False, lineterminator="\n")
+                write_json(self.settings_path, settings)
+                return
         old, new = flatten(self.settings()), flatten(settings)
         differences = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old.keys() | new.keys())
                        if old.get(name) != new.get(name) and not name.startswith("made_by.")]
-        earlier = read_table(self.path / "clips.csv", ("fname", "fold", "labels"))
+        earlier = read_table(self.path / "clips.csv", tuple(table.columns))
         if not earlier.astype(str).reset_index(drop=True).equals(table.astype(str)):
-            differences.append("the clips, their labels or their folds")
+            differences.append("the clips, their samples, labels or folds: compare clips.csv with the data")
         if differences:
             raise TaggingError(f"{self} exists with other settings:\n  " + "\n  ".join(differences)
                                + "\nChoose another --run, or delete that folder.")
@@ -115,10 +139,11 @@ class StageFolder:
         return model
 
     def finish(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:
-        """Write what a fold leaves behind, the record last."""
+        """Write what a fold leaves behind, the record last, and remove the checkpoint."""
         model.save(self.weights(fold))
         write_scores(self.predictions(fold), predictions)
         write_json(self.record(fold), record)
+        self.checkpoint(fold).unlink(missing_ok=True)
 
     def truth(self) -> pd.DataFrame:
         """0/1, index fname, columns the classes."""
@@ -141,6 +166,10 @@ class StageFolder:
 
     def write_scores(self) -> dict:
         """Score the finished folds from their files, whoever trained them, and write scores.json."""
+        with self.lock():       # each process reads what all have finished, so the last one writes them all
+            return self._write_scores()
+
+    def _write_scores(self) -> dict:
         folds = self.finished_folds()
         frame, truth = self.out_of_fold(folds), self.truth()
         scores = {fold: read_json(self.record(fold), "Train the fold again.")["lwlrap"] for fold in folds}
@@ -173,8 +202,8 @@ def flatten(content: dict, prefix: str = "") -> dict:
     return flat
 
 
-def made_by() -> dict:
-    """What it takes to make the same thing again: command, commit, versions."""
+def made_by(*files: Path) -> dict:
+    """What it takes to make the same thing again: command, commit, versions, and the hashes of files."""
     def git(*words: str) -> str | None:
         root = Path(__file__).resolve().parents[1]
         try:
@@ -186,4 +215,5 @@ def made_by() -> dict:
     status = git("status", "--porcelain")
     return {"command": " ".join(["python", *sys.argv]), "commit": git("rev-parse", "HEAD"),
             "clean": None if status is None else not status,
+            "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}

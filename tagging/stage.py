@@ -13,23 +13,25 @@ from tagging.files import seed_for
 from tagging.folds import assign_folds
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
-from tagging.model import About, Model
+from tagging.model import About, Model, explain_memory
 from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
-from tagging.train import measure_normalisation, train_model
+from tagging.train import Examples, train_model
 from tagging.waves import open_store
 
 
 def train_stage(stage: str, competition: Competition, folder: StageFolder, recipe: Recipe, *, folds: tuple[int, ...],
-                cache: Path, device: torch.device, skip_bad: bool = False, start: StageFolder | None = None) -> None:
+                cache: Path, device: torch.device, skip_bad: bool = False, start: StageFolder | None = None,
+                parts: int = 1) -> None:
     """Train the models of the given folds, each with its out-of-fold predictions, and score them.
 
-    Folds that are finished already are kept.
+    Folds that are finished are kept; one that was cut short goes on where it was.
 
     Args:
         stage: noisy or curated: the clips, and the schedule of the recipe.
         folds: from 1; all of them if empty.
         start: the stage whose weights of the same fold each model starts from; None starts from random weights.
+        parts: of each batch, one after the other.
     Raises:
         TaggingError: for all that is wrong with data, settings or earlier weights, before any training starts.
     """
@@ -37,53 +39,62 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     wrong = sorted(set(folds) - set(range(1, recipe.fold_count + 1)))
     if wrong:
         raise TaggingError(f"--folds {shorten(wrong)} is not among 1 to {recipe.fold_count} (--fold-count).")
+    if not 1 <= parts <= recipe.batch_size // 2:
+        raise TaggingError(f"--accumulate must be 1 to {recipe.batch_size // 2}, half of --batch-size.")
     if start:
         check_folds(start, folds)
+
     clips = competition.clips(stage)
-    fold_of = assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified)
-    fold_of = pd.Series(fold_of, clips.fnames)
+    fold_of = pd.Series(assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified),
+                        clips.fnames)
     clips, store = open_store(clips, recipe.trim, cache, skip_bad=skip_bad)
     competition.check_every_class(clips)
     fold_of = fold_of[clips.fnames].to_numpy()                                      # (clips,)
     initial = load_initial(start, folds, competition.classes, store.rate, recipe) if start else {}
-    source = start.path.parent.name if start else "scratch"
-    folder.begin(recipe, competition.classes, store.rate, clips, fold_of, source)
+    folder.begin(recipe, competition.classes, clips, store, fold_of, start.run if start else "scratch")
 
-    print(f"{stage} stage, run {folder.path.parent.name}: {len(clips)} clips of {len(competition.classes)} classes, "
+    print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, "
           f"{store.hours:.1f} h at {store.rate} Hz after trimming, {recipe.network}\n"
           f"on {describe(device)}", flush=True)
     for fold in dict.fromkeys(folds):
-        if fold in folder.finished_folds():
-            print(f"fold {fold} is finished: {folder.weights(fold)}", flush=True)
-            continue
-        started = time.perf_counter()
-        about = About(stage, fold, competition.classes, store.rate, recipe)
-        torch.manual_seed(seed_for(recipe.seed, stage, fold, "weights"))
-        model = Model(about).to(device)
-        if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True
-            torch.cuda.reset_peak_memory_stats(device)
-            model.network.to(memory_format=torch.channels_last)
-        if start:
-            model.network.load_state_dict(initial[fold])
-
-        seen, unseen = fold_of != fold, fold_of == fold
-        train, valid = store.subset(seen), store.subset(unseen)
-        if recipe.normalise:
-            mean, deviation = measure_normalisation(model, train)
-            model.describe(mean=mean, deviation=deviation)
-        train_model(model, train, clips.targets[seen], valid, clips.targets[unseen], f"{stage} fold {fold}",
-                    folder.log(fold))
-
-        predicted = probabilities(model, valid, progress=f"{stage} fold {fold} out-of-fold")
-        score = lwlrap(truth=clips.targets[unseen], scores=predicted)
-        model.describe(score=score)
-        folder.finish(fold, model, pd.DataFrame(predicted, clips.fnames[unseen], competition.classes), {
-            "lwlrap": score, "clips": int(unseen.sum()), "seconds": round(time.perf_counter() - started, 1),
-            "device": describe(device), "peak_memory_mb": peak_memory(device), **made_by()})
-        print(f"{stage} fold {fold}  lwlrap {score:.4f}  {time.perf_counter() - started:.0f} s  "
-              f"-> {folder.weights(fold)}", flush=True)
+        with folder.fold_lock(fold):
+            if fold in folder.finished_folds():
+                print(f"fold {fold} is finished: {folder.weights(fold)}", flush=True)
+                continue
+            about = About(stage, fold, competition.classes, store.rate, recipe)
+            seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])
+                            for mask in (fold_of != fold, fold_of == fold))
+            train_fold(folder, about, seen, unseen, device, initial.get(fold), parts)
     print_scores(stage, folder)
+
+
+def train_fold(folder: StageFolder, about: About, seen: Examples, unseen: Examples, device: torch.device,
+               initial: dict[str, torch.Tensor] | None, parts: int) -> None:
+    """Train one model and write what it leaves behind.
+
+    Args:
+        seen, unseen: the clips to train on, and those of the fold.
+        initial: weights to start from; None for random ones.
+    """
+    started, fold, title = time.perf_counter(), about.fold, f"{about.stage} fold {about.fold}"
+    torch.manual_seed(seed_for(about.recipe.seed, about.stage, fold, "weights"))
+    model = Model(about).to(device)
+    if initial:
+        model.network.load_state_dict(initial)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True       # the shapes do not change within a cycle
+        torch.cuda.reset_peak_memory_stats(device)
+        model.network.to(memory_format=torch.channels_last)
+    with explain_memory("Add --accumulate 2 (or 4), or choose a smaller --batch-size, --curated.sizes or --network"):
+        train_model(model, seen, unseen, title, folder.log(fold), folder.checkpoint(fold), parts)
+        predicted = probabilities(model, unseen.store, progress=f"{title} out-of-fold")
+
+    score = lwlrap(truth=unseen.targets, scores=predicted)
+    model.describe(score=score)
+    folder.finish(fold, model, pd.DataFrame(predicted, unseen.fnames, about.classes), {
+        "lwlrap": score, "clips": len(predicted), "seconds": round(time.perf_counter() - started, 1),
+        "device": describe(device), "peak_memory_mb": peak_memory(device), **made_by()})
+    print(f"{title}  lwlrap {score:.4f}  {time.perf_counter() - started:.0f} s  -> {folder.weights(fold)}", flush=True)
 
 
 def check_folds(start: StageFolder, folds: tuple[int, ...]) -> None:
@@ -117,7 +128,7 @@ def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str,
 
 def print_scores(stage: str, folder: StageFolder) -> None:
     scores = folder.write_scores()
-    print(f"\n{stage} stage of {folder.path.parent.name}, out-of-fold lwlrap")
+    print(f"\n{stage} stage of {folder.run}, out-of-fold lwlrap")
     for fold, score in scores["folds"].items():
         print(f"  fold {fold}   {score:.5f}")
     spread = "" if scores["spread"] is None else f" +- {scores['spread']:.5f}"

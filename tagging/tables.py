@@ -25,10 +25,10 @@ def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            header = next(reader, [])
+            header = next((row for row in reader if row), [])
             lines, rows = [], []
             for row in reader:
-                if not row:
+                if not any(field.strip() for field in row):
                     continue
                 if len(row) != len(header):
                     raise TaggingError(f"{path}, line {reader.line_num}: {len(row)} fields where the header has "
@@ -62,8 +62,9 @@ def index_by_fname(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """
     for line, fname in table.fname[table.fname.duplicated() | (table.fname == "")].items():
         first = table.index[table.fname == fname][0]
-        what = f"'{fname}' stands in line {first} already" if fname else "the fname is empty"
-        raise TaggingError(f"{path}, line {line}: {what}. Remove one of the rows.")
+        what = (f"'{fname}' stands in line {first} already. Remove one of the rows" if fname
+                else "the fname is empty. Fill it in, or remove the row")
+        raise TaggingError(f"{path}, line {line}: {what}.")
     return table.set_index("fname")
 
 
@@ -94,7 +95,7 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.Da
 
 def split_labels(text: str) -> list[str]:
     """'a,b' -> ['a', 'b']; a class with a comma in its name is quoted once more: '"a, b",c'."""
-    fields = next(csv.reader([text], skipinitialspace=True), [])
+    fields = next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True), [])
     return [label.strip() for label in fields if label.strip()]
 
 
@@ -145,12 +146,12 @@ def read_truth(path: Path, classes: Sequence[str], usage: str | None = None) -> 
     if "labels" in header and "labels" not in classes:
         targets, table = read_labels(path, classes)
     else:
-        table = index_by_fname(read_table(path), path)
+        table = index_by_fname(lined := read_table(path), path)
         check_same(sorted(set(header) - {"fname", "usage"}), sorted(classes), f"{path}: the header", "classes")
         targets = table[list(classes)].apply(pd.to_numeric, errors="coerce")
-        wrong = targets[~targets.isin([0, 1]).all(axis=1)]
-        if len(wrong):
-            raise TaggingError(f"{path} ({wrong.index[0]}): the truth must hold 0 and 1 only.")
+        for row, column in np.argwhere(~targets.isin([0, 1]).to_numpy())[:1]:
+            raise TaggingError(f"{path}, line {lined.index[row]} ({table.index[row]}), column {classes[column]}: "
+                               f"'{table[classes[column]].iloc[row]}' is neither 0 nor 1.")
         targets = targets.astype(np.uint8)
     if usage is None:
         return targets

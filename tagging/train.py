@@ -1,12 +1,13 @@
 """Train one model with fastai. The only file that knows fastai's training loop."""
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import CancelValidException
+from fastai.callback.core import CancelEpochException, CancelValidException
 from fastai.callback.schedule import Learner  # the Learner that has fit_flat_cos
 from fastai.data.core import DataLoaders
 from fastai.learner import Callback, TrainEvalCallback
@@ -15,92 +16,165 @@ from torch import nn
 from tqdm import tqdm
 
 from tagging.augment import mixup
+from tagging.checkpoint import Progress, load_checkpoint, save_checkpoint
+from tagging.errors import TaggingError, shorten
 from tagging.files import atomic, seed_for
 from tagging.infer import clip_logits, random_starts
 from tagging.metric import lwlrap
 from tagging.model import Model
+from tagging.signals import Stopped, shielded
 from tagging.waves import WaveStore
 
-POSTFIX_STEPS = 20      # the loss is fetched from the device for the progress bar once in so many steps
+LOOK_STEPS = 20     # on a GPU the loss is looked at once in so many steps: each look waits for the device
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clips to train on, or to look at: the same order in all three."""
+    fnames: pd.Index
+    store: WaveStore
+    targets: np.ndarray     # (clips, classes) 0/1
 
 
 class TrainingBatches:
     """One random crop of each clip an epoch, as batches of images and targets on the device.
 
-    Args:
-        targets: (clips, classes) 0/1.
+    Every batch draws from a generator of its own, so that an epoch can be entered at any step.
     """
 
-    def __init__(self, model: Model, store: WaveStore, targets: np.ndarray):
+    def __init__(self, model: Model, examples: Examples):
         recipe = model.about.recipe
-        self.model, self.store, self.batch_size = model, store, min(recipe.batch_size, len(store))
+        self.model, self.fnames, self.store = model, examples.fnames, examples.store
+        self.progress = Progress()
+        self.batch_size = min(recipe.batch_size, len(self.store))
         self.device = next(model.parameters()).device
-        self.targets = torch.from_numpy(targets).to(self.device, torch.float32)
+        self.targets = torch.from_numpy(examples.targets).to(self.device, torch.float32)
         self.crop = recipe.crop_samples(model.about.rate)
         self.alpha = getattr(recipe, model.about.stage).mixup
         self.dataset = self         # fastai asks for one, and for no more than its length
         self.image_size = 0         # set for each cycle
-        self.epoch = 0              # over all cycles
 
     def __len__(self) -> int:
         return len(self.store) // self.batch_size       # a smaller last batch would upset the batch norm
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        about = self.model.about
-        seed = seed_for(about.recipe.seed, about.stage, about.fold, "epoch", self.epoch)
-        torch.manual_seed(seed)     # what the network itself draws, such as dropout
-        rng, generator = np.random.default_rng(seed), torch.Generator(self.device).manual_seed(seed)
+    def draw(self) -> tuple[np.ndarray, np.ndarray]:
+        """The clips of this epoch in their order, and the start of each crop; (clips,) each."""
+        rng = np.random.default_rng(self.seed())
         clips = rng.permutation(len(self.store))[:len(self) * self.batch_size]
-        starts = random_starts(self.store.lengths[clips], self.crop, rng)
+        return clips, random_starts(self.store.lengths[clips], self.crop, rng)
+
+    def seed(self, *step: int) -> int:
+        about = self.model.about
+        return seed_for(about.recipe.seed, about.stage, about.fold, "epoch", self.progress.epoch, *step)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        clips, starts = self.draw()
         order = torch.from_numpy(clips).to(self.device)
-        for place, waves in self.store.batches(clips, starts, self.crop, self.batch_size, self.device):
+        generator = torch.Generator(self.device)
+        first = self.progress.step * self.batch_size
+        for place, waves in self.store.batches(clips, starts, self.crop, self.batch_size, self.device, first):
+            seed = self.seed(place.start // self.batch_size)
+            generator.manual_seed(seed)
+            torch.manual_seed(seed)         # what the network itself draws, such as dropout
             with torch.no_grad():
                 images, targets = self.model.images(waves, generator, generator), self.targets[order[place]]
                 images = self.model.fit_size(images, self.image_size)
                 if self.alpha:
                     images, targets = mixup(images, targets, self.alpha, generator)
             yield images, targets
-        self.epoch += 1
+
+
+class ResumableLearner(Learner):
+    """A Learner that begins at any epoch, never stops within a step, and makes a step of several parts."""
+    first_epoch = 0
+    parts = 1           # of a batch, one after the other
+
+    def _do_fit(self):
+        for epoch in range(self.first_epoch, self.n_epoch):
+            self.epoch = epoch
+            self._with_events(self._do_epoch, "epoch", CancelEpochException)
+
+    def one_batch(self, i, b):
+        with shielded():
+            super().one_batch(i, b)
+
+    def _do_one_batch(self):
+        (images,), (targets,) = self.xb, self.yb
+        total = 0
+        for some_images, some_targets in zip(images.chunk(self.parts), targets.chunk(self.parts)):
+            loss = self.loss_func(self.model(some_images), some_targets) * (len(some_images) / len(images))
+            loss.backward()
+            total = total + loss.detach()
+        self.loss = total
+        self.opt.step()
+        self.opt.zero_grad()
 
 
 class Journal(Callback):
-    """Progress, the line of each epoch, and the log. In place of fastai's Recorder and ProgressCallback, which wait
-    for the device in every step.
+    """Progress bar, the line of each epoch, the log and the checkpoint. In place of fastai's Recorder and
+    ProgressCallback, which wait for the device in every step.
 
     Args:
         title: what the lines begin with.
         epochs: of all cycles together.
     """
 
-    def __init__(self, title: str, model: Model, valid: WaveStore, targets: np.ndarray, epochs: int, log: Path):
-        self.title, self.tagger, self.valid, self.targets = title, model, valid, targets
-        self.epochs, self.log, self.rows = epochs, log, []
+    def __init__(self, title: str, batches: TrainingBatches, valid: Examples, epochs: int, log: Path,
+                 checkpoint: Path):
+        self.title, self.batches, self.valid, self.epochs = title, batches, valid, epochs
+        self.log, self.checkpoint = log, checkpoint
+        self.tagger, self.progress = batches.model, batches.progress
 
     def before_train(self):
+        progress = self.progress
+        if progress.step:
+            self.learn.pct_train = progress.share       # fastai has set it to the start of the epoch
+        self.bar = tqdm(total=len(self.batches), initial=progress.step, unit="step", leave=False, disable=None,
+                        desc=f"{self.title} epoch {progress.epoch + 1}/{self.epochs}")
         self.started = time.perf_counter()
-        self.losses = []
-        self.bar = tqdm(total=len(self.dls.train), desc=f"{self.title} epoch {len(self.rows) + 1}/{self.epochs}",
-                        unit="step", leave=False, disable=None)
 
     def after_batch(self):
-        self.losses.append(self.loss.detach())
-        if not self.bar.disable and self.iter % POSTFIX_STEPS == 0:
-            self.bar.set_postfix(loss=f"{self.loss.item():.4f}", rate=f"{self.opt.hypers[-1]['lr']:.2g}")
+        self.progress.end_step(self.loss, self.pct_train, self.opt.hypers[-1]["lr"])
+        if self.batches.device.type == "cpu" or self.progress.step % LOOK_STEPS == 0:
+            loss = self.loss.item()
+            if not np.isfinite(loss):
+                self.check_losses()
+            self.bar.set_postfix(loss=f"{loss:.4f}", rate=f"{self.progress.rate:.2g}", refresh=False)
         self.bar.update()
+
+    def check_losses(self):
+        """
+        Raises:
+            TaggingError: a loss is not finite; the message names epoch, batch and clips.
+        """
+        finite = torch.stack(self.progress.losses).isfinite()
+        if not finite.all():
+            step, size = int(finite.int().argmin()), self.batches.batch_size
+            clips = self.batches.draw()[0][step * size:(step + 1) * size]
+            raise TaggingError(
+                f"{self.title}: the loss is not finite in epoch {self.progress.epoch + 1}, batch {step + 1} of "
+                f"{len(self.batches)}, with the clips {shorten(list(self.batches.fnames[clips]), size)}. The "
+                "checkpoint of the last good epoch is kept. Look at these clips, or try another run with lower "
+                f"--{self.tagger.about.stage}.rates.")
 
     def before_validate(self):
         self.bar.close()
-        logits = clip_logits(self.tagger, self.valid, limit=self.tagger.about.recipe.epoch_windows)
+        self.check_losses()
+        progress, recipe = self.progress, self.tagger.about.recipe
+        targets = self.valid.targets
+        logits = clip_logits(self.tagger, self.valid.store, limit=recipe.epoch_windows)
         valid_loss = nn.functional.binary_cross_entropy_with_logits(
-            torch.from_numpy(logits), torch.from_numpy(self.targets).float())
-        row = {"epoch": len(self.rows) + 1, "train_loss": torch.stack(self.losses).mean().item(),
-               "valid_loss": valid_loss.item(), "lwlrap": lwlrap(truth=self.targets, scores=logits),
-               "rate": self.opt.hypers[-1]["lr"], "seconds": time.perf_counter() - self.started}
-        self.rows.append(row)
+            torch.from_numpy(logits), torch.from_numpy(targets).float())
+        row = {"epoch": progress.epoch + 1, "train_loss": torch.stack(progress.losses).mean().item(),
+               "valid_loss": valid_loss.item(), "lwlrap": lwlrap(truth=targets, scores=logits),
+               "rate": progress.rate, "seconds": time.perf_counter() - self.started}
+        with shielded():        # the epoch is in the log and in the checkpoint, or in neither
+            progress.end_epoch(row)
+            with atomic(self.log) as temporary:
+                pd.DataFrame(progress.rows).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+            save_checkpoint(self.checkpoint, self.tagger, self.opt, progress)
         print(f"{self.title} epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  "
               f"valid loss {row['valid_loss']:.4f}  lwlrap {row['lwlrap']:.4f}  {row['seconds']:.1f} s", flush=True)
-        with atomic(self.log) as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         raise CancelValidException      # fastai's own pass over one crop a clip is not wanted
 
 
@@ -120,20 +194,40 @@ def measure_normalisation(model: Model, store: WaveStore, crops: int = 2048) -> 
     return mean, max(square - mean ** 2, 1e-6) ** 0.5
 
 
-def train_model(model: Model, train: WaveStore, train_targets: np.ndarray, valid: WaveStore,
-                valid_targets: np.ndarray, title: str, log: Path) -> None:
-    """Train `model` in place on the crops of `train`, with the schedule of its stage.
+def train_model(model: Model, train: Examples, valid: Examples, title: str, log: Path, checkpoint: Path,
+                parts: int = 1) -> None:
+    """Train `model` in place with the schedule of its stage, from its checkpoint if there is one.
 
     Args:
-        train_targets, valid_targets: (clips, classes) 0/1.
         log: csv with one row an epoch.
+        parts: of each batch, one after the other; batch norm then sees the parts, not the batch.
+        checkpoint: written after each epoch, and where the process is asked to stop; removed by the caller.
+    Raises:
+        TaggingError: the loss is not finite, or the checkpoint is damaged.
+        Stopped: the process was asked to stop; the checkpoint is written.
     """
     recipe = model.about.recipe
     schedule = getattr(recipe, model.about.stage)
-    batches = TrainingBatches(model, train, train_targets)
-    journal = Journal(title, model, valid, valid_targets, sum(schedule.epochs), log)
-    learner = Learner(DataLoaders(batches, batches), model.network, loss_func=nn.BCEWithLogitsLoss(),
-                      opt_func=ranger, default_cbs=False, cbs=[TrainEvalCallback, journal])
-    with learner.no_logging():
+    # Two training loaders because fastai wants a second one; it never draws from it.
+    learner = ResumableLearner(DataLoaders(batches := TrainingBatches(model, train), batches), model.network,
+                               loss_func=nn.BCEWithLogitsLoss(), opt_func=ranger, default_cbs=False)
+    learner.parts = parts
+    learner.create_opt()
+    if checkpoint.exists():
+        batches.progress = load_checkpoint(checkpoint, model, learner.opt)
+        print(f"{title} goes on in epoch {batches.progress.epoch + 1}, after {batches.progress.step} steps", flush=True)
+    elif recipe.normalise:
+        mean, deviation = measure_normalisation(model, train.store)
+        model.describe(mean=mean, deviation=deviation)
+    progress = batches.progress
+    learner.add_cbs([TrainEvalCallback, Journal(title, batches, valid, sum(schedule.epochs), log, checkpoint)])
+    before = 0          # epochs of the cycles before
+    try:
         for epochs, rate, batches.image_size in zip(schedule.epochs, schedule.rates, schedule.sizes):
-            learner.fit_flat_cos(epochs, rate, wd=recipe.weight_decay)
+            learner.first_epoch = progress.epoch - before
+            if learner.first_epoch < epochs:
+                learner.fit_flat_cos(epochs, rate, wd=recipe.weight_decay)
+            before += epochs
+    except Stopped:
+        save_checkpoint(checkpoint, model, learner.opt, progress)
+        raise

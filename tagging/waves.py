@@ -2,6 +2,7 @@
 import os
 import shutil
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,11 @@ from tqdm import tqdm
 
 from tagging.competition import Clips
 from tagging.errors import TaggingError
-from tagging.files import fingerprint, read_json, write_json
+from tagging.files import fingerprint, locked, read_json, write_json
 
-FORMAT = 1              # raise it when the layout of the store, or what stands in it, changes
+BLOCK = 1_000_000       # samples decoded at a time
+RATES = 1_000, 400_000  # Hz, what a sample rate may be
+FORMAT = 2              # raise it when the layout of the store, or what stands in it, changes
 MARGIN = 4_000_000      # zero samples before the first and after the last clip: a crop never leaves the file
 
 
@@ -58,20 +61,35 @@ class WaveStore:
     Attributes:
         rate: samples a second.
         lengths: (clips,) samples of each clip after trimming.
+        checksums: (clips,) CRC-32 of each clip's samples.
+        faults: name and reason of each clip that cannot be used.
+
+    Raises:
+        TaggingError: the store is damaged.
     """
 
     def __init__(self, folder: Path):
-        index = read_json(folder / "index.json", f"Delete {folder}, and it will be made again.")
-        self.rate: int = index["rate"]
-        self.lengths = np.array(index["lengths"], np.int64)
-        self.faults: dict[str, str] = index["faults"]
+        index = read_json(folder / "index.json", "")
+        try:
+            self.rate: int = index["rate"]
+            self.lengths = np.array(index["lengths"], np.int64)
+            self.checksums = np.array(index["checksums"], np.int64)
+            self.faults: dict[str, str] = index["faults"]
+        except (KeyError, ValueError, TypeError) as error:
+            raise TaggingError(f"{folder / 'index.json'} is damaged: {error}.") from error
         self.offsets = MARGIN + np.cumsum(self.lengths) - self.lengths           # (clips,)
         expected = int(self.lengths.sum()) + 2 * MARGIN
         path = folder / "samples.i16"
         if not path.is_file() or path.stat().st_size != 2 * expected:
-            raise TaggingError(f"{path} is damaged: it should have {2 * expected} bytes. "
-                               f"Delete {folder}, and it will be made again.")
+            raise TaggingError(f"{path} is damaged: it should have {2 * expected} bytes.")
         self.samples = np.memmap(path, np.int16, mode="r")
+        # All cores read the whole file: it has to come into the page cache before the training in any case.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda place: zlib.crc32(self.samples[place[0]:place[0] + place[1]]),
+                             zip(self.offsets, self.lengths))
+            wrong = sum(one != other for one, other in zip(found, self.checksums, strict=True))
+        if wrong:
+            raise TaggingError(f"{path} is damaged: the checksums of {wrong} clips are wrong.")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -83,7 +101,8 @@ class WaveStore:
     def subset(self, keep: np.ndarray) -> "WaveStore":
         """A view of the clips of the mask or at the positions `keep`."""
         view = object.__new__(WaveStore)
-        view.__dict__ = self.__dict__ | {"lengths": self.lengths[keep], "offsets": self.offsets[keep]}
+        view.__dict__ = self.__dict__ | {
+            name: getattr(self, name)[keep] for name in ("lengths", "offsets", "checksums")}
         return view
 
     def crops(self, clips: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
@@ -106,11 +125,12 @@ class WaveStore:
         return crops
 
     def batches(self, clips: np.ndarray, starts: np.ndarray, size: int, batch_size: int,
-                device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+                device: torch.device, first: int = 0) -> Iterator[tuple[slice, torch.Tensor]]:
         """Cut crops in batches, one batch ahead in a thread of its own, and hand them over on the device.
 
         Args:
             clips, starts: (crops,), as for `crops`.
+            first: the crop to begin with.
         Yields:
             the batch's place among the crops, and its waves (batch, size) int16.
         """
@@ -118,7 +138,9 @@ class WaveStore:
             waves = torch.from_numpy(self.crops(clips[place], starts[place], size))
             return waves.pin_memory() if device.type == "cuda" else waves
 
-        places = [slice(first, first + batch_size) for first in range(0, len(clips), batch_size)]
+        places = [slice(begin, begin + batch_size) for begin in range(first, len(clips), batch_size)]
+        if not places:
+            return
         with ThreadPoolExecutor(1) as thread:
             ahead = thread.submit(cut, places[0])
             for place, following in zip(places, [*places[1:], None]):
@@ -146,9 +168,16 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
              for fname, path in zip(clips.fnames, clips.paths)]
     key = fingerprint(FORMAT, asdict(trim) if trim else None, files)
     folder = Path(cache) / f"{clips.part}-{key}"
-    if not folder.is_dir():
-        build_store(clips, trim, folder)
-    store = WaveStore(folder)
+    with locked(folder.with_name(f".{folder.name}.lock")):      # a second process waits, and finds the store made
+        try:
+            store = WaveStore(folder) if folder.is_dir() else None
+        except TaggingError as error:
+            print(f"{error} The store is made again.", flush=True)
+            shutil.rmtree(folder)
+            store = None
+        if store is None:
+            build_store(clips, trim, folder)
+            store = WaveStore(folder)
 
     if rate is not None and store.rate != rate:
         raise TaggingError(f"The clips of {clips.csv} have {store.rate} Hz; the model was trained at {rate} Hz. "
@@ -170,10 +199,11 @@ def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
 
     Clips that cannot be used are listed with the reason; they hold no place in the training.
     """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    partial = folder.with_name(f".{folder.name}.partial")
     threads = os.cpu_count() or 1
-    lengths, rates, faults = [], [], {}
+    lengths, rates, checksums, faults = [], [], [], {}
     try:
+        shutil.rmtree(partial, ignore_errors=True)          # of a process that was killed
         partial.mkdir(parents=True)
         # Threads, not processes: libsndfile and numpy let go of the interpreter, and no sample is copied across.
         with (ThreadPoolExecutor(threads) as pool, open(partial / "samples.i16", "wb") as file,
@@ -187,6 +217,7 @@ def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
                         faults[fname] = fault
                     rates.append(rate)
                     lengths.append(len(wave))
+                    checksums.append(zlib.crc32(wave))
                     file.write(wave)
                     progress.update()
             file.write(bytes(2 * MARGIN))
@@ -197,12 +228,12 @@ def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
         for fname, rate in zip(clips.fnames, rates):
             if rate and rate != usual:
                 faults.setdefault(fname, f"{rate} Hz where most clips have {usual} Hz")
-        write_json(partial / "index.json", {"rate": usual, "lengths": lengths, "faults": faults})
+        write_json(partial / "index.json",
+                   {"rate": usual, "lengths": lengths, "checksums": checksums, "faults": faults})
         partial.rename(folder)
     except OSError as error:
-        if not folder.is_dir():         # else another process finished the same store first
-            raise TaggingError(f"{folder} could not be written: {error.strerror}. Free some space (a store needs about "
-                               "as much as its clips), or choose another folder with --cache.") from error
+        raise TaggingError(f"{folder} could not be written: {error.strerror}. Free some space (a store needs about as "
+                           "much as its clips), or choose another folder with --cache.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -223,13 +254,19 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
             rate = file.samplerate
             if file.channels != 1:
                 return nothing, rate, f"{file.channels} channels where one is expected"
-            if file.subtype == "PCM_16":
-                wave = file.read(dtype="int16")
-            else:        # libsndfile does not scale floats when it is asked for integers
-                wave = file.read(dtype="float32")
-                if not np.isfinite(wave).all():
+            if not RATES[0] <= rate <= RATES[1]:
+                return nothing, 0, f"a sample rate of {rate} Hz"
+            # libsndfile does not scale floats when it is asked for integers.
+            kind = "int16" if file.subtype == "PCM_16" else "float32"
+            # In blocks, because a header may promise more samples than any memory holds.
+            blocks = []
+            while len(block := file.read(BLOCK, dtype=kind)):
+                if not np.isfinite(block).all():
                     return nothing, rate, "samples that are not finite numbers"
-                wave = np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+                if kind == "float32":
+                    block = np.clip(np.round(block * 32768), -32768, 32767).astype(np.int16)
+                blocks.append(block)
+            wave = np.concatenate(blocks) if blocks else nothing
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         return nothing, 0, f"unreadable ({error})"
     if not len(wave):

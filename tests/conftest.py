@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import contextlib
 import io
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class Workshop:
         """Run one of the four scripts in this process: quicker than a new one, and the same code."""
         out, err, code = io.StringIO(), io.StringIO(), 0
         argv, sys.argv = sys.argv, [script, *map(str, words)]
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 runpy.run_path(str(ROOT / script), run_name="__main__")
@@ -55,6 +57,8 @@ class Workshop:
             code = stop.code or 0
         finally:
             sys.argv = argv
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return Result(code, out.getvalue(), err.getvalue())
 
     def train(self, script: str, run: str, *words: str) -> Result:

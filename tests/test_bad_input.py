@@ -152,7 +152,7 @@ def test_a_run_that_exists_with_other_settings(trained, expect_error):
 def test_a_run_that_exists_with_other_labels(own, trained, expect_error):
     shutil.copytree(trained.folder / "models", own.folder / "models")
     rewrite(own.data / "train_noisy.csv", lambda table: table.assign(labels=table.labels.to_numpy()[::-1]))
-    expect_error(own.train("train_noisy.py", "first", *TINY), "the clips, their labels or their folds")
+    expect_error(own.train("train_noisy.py", "first", *TINY), "the clips, their samples, labels or folds")
 
 
 def test_stage_2_without_its_stage_1(workshop, expect_error):

@@ -106,10 +106,10 @@ def test_a_vocabulary_may_be_a_bare_list_of_names(tmp_path):
 
 @pytest.mark.parametrize("rows, words", [
     ([(0, "Bark", "/m/0"), (1, "Meow", "/m/1"), (2, "Bark", "/m/2")], ["Bark", "twice"]),
-    ([(0, "Bark", "/m/0")], ["1 usable"]),
-    ([("index", "label", "mid")], ["0 usable"]),
+    ([(0, "Bark", "/m/0")], ["1 classes"]),
+    ([("index", "label", "mid")], ["0 classes"]),
     ([(0, "Bark", "/m/0"), (1, "", "/m/1"), (2, "Meow", "/m/2")], []),
-    ([], ["0 usable"]),
+    ([], ["0 classes"]),
 ])
 def test_a_vocabulary_that_names_no_two_classes_is_refused(tmp_path, rows, words):
     folder = Folder(tmp_path, "Zenodo")

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from tagging.mel import LogMel
 from tagging.recipe import CAPSTONE
 
 PARITY = Path(__file__).parent / "data" / "parity.npz"
 CAPSTONE_MEL = {"n_fft": 2560, "win_length": 1024, "hop_length": 690, "n_mels": 128, "fmin": 20.0, "fmax": 20_000.0}
 SMALL_MEL = {"n_fft": 512, "win_length": 512, "hop_length": 100, "n_mels": 24, "fmin": 50.0, "fmax": 7000.0}
-ODD_MEL = {"n_fft": 929, "win_length": 372, "hop_length": 250, "n_mels": 40, "fmin": 20.0, "fmax": 8000.0}
+WIDE_MEL = {"n_fft": 928, "win_length": 371, "hop_length": 250, "n_mels": 40, "fmin": 20.0, "fmax": 8000.0}
 
 
 def log_mel(rate, mel, top_db=60.0):
-    from tagging.mel import LogMel
     return LogMel(rate=rate, n_fft=mel["n_fft"], window=mel["win_length"], hop=mel["hop_length"], mels=mel["n_mels"],
                   f_min=mel["fmin"], f_max=mel["fmax"], top_db=top_db)
 
@@ -26,7 +26,8 @@ def sound(kind, rate, seconds=0.7):
     if kind == "noise":
         return 0.2 * rng.standard_normal(len(t))
     if kind == "tones":
-        return sum(0.2 * np.sin(2 * np.pi * pitch * t) for pitch in (97, 440, 3100)) + 1e-3 * rng.standard_normal(len(t))
+        hiss = 1e-3 * rng.standard_normal(len(t))
+        return hiss + sum(0.2 * np.sin(2 * np.pi * pitch * t) for pitch in (97, 440, 3100))
     return 0.5 * np.sin(2 * np.pi * 500 * t) * np.exp(-t * 12) + 1e-5 * rng.standard_normal(len(t))    # "decay"
 
 
@@ -46,7 +47,7 @@ def test_log_mel_equals_fastaudios(clip):
 
 
 @pytest.mark.parametrize("kind", ["noise", "tones", "decay"])
-@pytest.mark.parametrize("rate, mel", [(44_100, CAPSTONE_MEL), (16_000, SMALL_MEL), (16_000, ODD_MEL)])
+@pytest.mark.parametrize("rate, mel", [(44_100, CAPSTONE_MEL), (16_000, SMALL_MEL), (16_000, WIDE_MEL)])
 @pytest.mark.parametrize("top_db", [60.0, 25.0])
 def test_log_mel_equals_librosas(kind, rate, mel, top_db):
     wave = sound(kind, rate)

@@ -70,7 +70,7 @@ def test_rows_keep_their_line_in_the_file(table):
 
 
 def test_a_class_with_a_comma_in_its_name_is_quoted_twice(table):
-    content = 'fname,labels\na.wav,"""Chink, clink"""\nb.wav,"Bark,""Chink, clink"",犬"\n'
+    content = 'fname,labels\na.wav,"""Chink, clink"""\nb.wav,"Bark, ""Chink, clink"" ,犬"\n'
     targets, _ = read_labels(table(content), CLASSES)
     assert targets.to_numpy().tolist() == [[0, 1, 0, 0], [1, 1, 0, 1]]
 
@@ -177,6 +177,15 @@ def test_written_scores_are_plain_lines_and_leave_no_other_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("before")
+    half = pd.DataFrame([[0.5]] * 2, ["a.wav", "\ud800.wav"], ["Bark"])         # the second row cannot be encoded
+    with pytest.raises(UnicodeEncodeError):
+        write_scores(path, half)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     path = tmp_path / "file" / "scores.csv"
@@ -199,10 +208,10 @@ def test_truth_has_the_asked_for_order_of_classes_and_rows_of_that_usage(table, 
 @pytest.mark.parametrize("content, usage, words", [
     (TRUTH, "private", ["usage private", "Private, Public"]),
     ("fname,labels\na.wav,Bark\n", "Private", ["no column usage", "--usage"]),
-    ("fname,Bark,Meow\na.wav,1,2\n", None, ["a.wav", "0 and 1"]),
-    ("fname,Bark,Meow\na.wav,1,0.5\n", None, ["a.wav", "0 and 1"]),
-    ("fname,Bark,Meow\na.wav,1,\n", None, ["a.wav", "0 and 1"]),
-    ("fname,Bark,Meow\na.wav,1,yes\n", None, ["a.wav", "0 and 1"]),
+    ("fname,Bark,Meow\na.wav,1,2\n", None, ["a.wav", "neither 0 nor 1"]),
+    ("fname,Bark,Meow\na.wav,1,0.5\n", None, ["a.wav", "neither 0 nor 1"]),
+    ("fname,Bark,Meow\na.wav,1,\n", None, ["a.wav", "neither 0 nor 1"]),
+    ("fname,Bark,Meow\na.wav,1,yes\n", None, ["a.wav", "neither 0 nor 1"]),
     ("fname,Bark,Meow\na.wav,1,1\na.wav,1,1\n", None, ["line 3", "'a.wav'"]),
     ("fname,Bark,Growl\na.wav,1,0\n", None, ["missing (Meow)", "too many (Growl)"]),
     ("fname,Bark,Meow,Growl\na.wav,1,0,0\n", None, ["1 classes too many (Growl)"]),

@@ -1,11 +1,12 @@
 """Trimming, the wave store, and what is said of clips that cannot be used."""
-import errno
 import hashlib
 import os
-import shutil
+import resource
 import struct
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import librosa
@@ -21,8 +22,9 @@ from tagging.errors import TaggingError
 from tagging.waves import RemoveSilence, WaveStore, open_store
 
 RATE = 16_000
-MARGIN = 6000
-PARITY = Path(__file__).parent / "data" / "parity.npz"
+MARGIN = 12_000
+ROOT = Path(__file__).parents[1]
+PARITY = ROOT / "tests" / "data" / "parity.npz"
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,11 @@ def clips_of(folder, fnames):
 
 def whole(store, clip):
     return store.crops(np.array([clip]), np.array([0]), int(store.lengths[clip]))[0]
+
+
+def folders(cache):
+    """All that lies in a cache, hidden or not, but for lock files."""
+    return [path for path in cache.iterdir() if path.is_dir()]
 
 
 @pytest.fixture
@@ -132,7 +139,7 @@ def test_16_bit_clips_keep_their_samples_and_their_order(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name, subtype", [
-    ("a.wav", "PCM_24"), ("a.wav", "PCM_U8"), ("a.wav", "FLOAT"), ("a.wav", "DOUBLE"),
+    ("a.wav", "PCM_24"), ("a.wav", "PCM_U8"), ("a.wav", "FLOAT"),
     ("a.flac", "PCM_16"), ("a.flac", "PCM_24"), ("a.ogg", "VORBIS")])
 def test_other_formats_are_scaled_to_16_bits_and_rounded(tmp_path, name, subtype):
     tone = 0.5 * np.sin(np.arange(9000) / 9) + np.random.default_rng(0).normal(0, 0.05, 9000)
@@ -164,7 +171,7 @@ def test_chunks_before_the_samples_are_passed_over(tmp_path, missing):
     data = data[:4] + struct.pack("<I", len(data) + len(note) - 8) + data[8:36] + note + data[36:len(data) - missing]
     (tmp_path / "a.wav").write_bytes(data)
     if missing:
-        with pytest.raises(TaggingError, match="a.wav: cut short: 10 of 1200 bytes"):
+        with pytest.raises(TaggingError, match=r"a\.wav: cut short: 10 of 1200 bytes"):
             open_store(clips, None, tmp_path / "cache")
     else:
         assert np.array_equal(whole(open_store(clips, None, tmp_path / "cache")[1], 0), noise(600))
@@ -215,6 +222,16 @@ def test_batches_hand_over_every_crop_in_order(three, batch_size):
     assert np.array_equal(torch.cat([crops for _, crops in batches]), store.crops(clips, starts, 200))
 
 
+def test_batches_can_begin_later(three):
+    _, store = three
+    clips, starts = np.arange(10) % 3, np.arange(10) * 40 - 100
+    every = list(store.batches(clips, starts, 200, 4, torch.device("cpu")))
+    later = list(store.batches(clips, starts, 200, 4, torch.device("cpu"), first=4))
+    assert [place for place, _ in later] == [place for place, _ in every[1:]]
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(later, every[1:], strict=True))
+    assert list(store.batches(clips, starts, 200, 5, torch.device("cpu"), first=10)) == []
+
+
 # ---------------------------------------------------------------------------------------------- the store's life
 
 def test_a_store_is_made_once_and_again_when_a_file_changes(tmp_path, decoded):
@@ -254,54 +271,96 @@ def test_a_build_that_is_broken_off_leaves_nothing(tmp_path, monkeypatch, error)
         patch.setattr(waves, "load_clip", broken)
         with pytest.raises(type(error)):
             open_store(clips, None, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert folders(tmp_path / "cache") == []
     assert len(open_store(clips, None, tmp_path / "cache")[1]) == 3
 
 
-def test_a_full_disk_is_told_with_its_remedy_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(path, trim):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_build_that_is_killed_leaves_no_store_and_the_next_one_clears_up(tmp_path):
+    clips = write_clips(tmp_path / "clips", {f"{i}.wav": noise(300, i) for i in range(3)})
+    code = """
+import os, pathlib, signal, sys
+import pandas as pd
+from tagging import waves
+from tagging.competition import Clips
+load = waves.load_clip
+waves.load_clip = lambda path, trim: os.kill(os.getpid(), signal.SIGKILL) if path.name == "2.wav" else load(path, trim)
+folder, cache = map(pathlib.Path, sys.argv[1:])
+paths = sorted(folder.iterdir())
+clips = Clips("curated", folder / "train.csv", pd.Index([path.name for path in paths]), paths, None)
+waves.open_store(clips, None, cache)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "clips", tmp_path / "cache"], cwd=ROOT,
+                          capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert all(folder.name.startswith(".") for folder in folders(tmp_path / "cache"))
+    _, store = open_store(clips, None, tmp_path / "cache")
+    assert np.array_equal(whole(store, 2), noise(300, 2))
+    assert [folder.name.startswith("curated-") for folder in folders(tmp_path / "cache")] == [True]
 
-    monkeypatch.setattr(waves, "load_clip", full)
-    with pytest.raises(TaggingError, match=r"cache/curated-\w+ could not be written: No space left.*--cache"):
-        open_store(write_clips(tmp_path, {"a.wav": noise(300)}), None, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
 
-
-def test_of_two_builds_at_once_the_later_takes_the_store_of_the_earlier(tmp_path, monkeypatch):
+def test_a_full_disk_is_told_with_its_remedy_and_leaves_nothing(tmp_path):
     clips = write_clips(tmp_path, {"a.wav": noise(300)})
-    open_store(clips, None, tmp_path / "other")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MARGIN, before[1]))       # no room for even the first margin
+    try:
+        with pytest.raises(TaggingError, match=r"cache/curated-\w+ could not be written: File too large.*--cache"):
+            open_store(clips, None, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert folders(tmp_path / "cache") == []
+
+
+def test_of_two_that_want_a_store_at_once_one_makes_it(tmp_path, monkeypatch, decoded):
+    clips = write_clips(tmp_path, {"a.wav": noise(300)})
     load = waves.load_clip
 
-    def meanwhile(path, trim):
-        shutil.copytree(tmp_path / "other", tmp_path / "cache", dirs_exist_ok=True)
+    def slow(path, trim):
+        time.sleep(0.3)                          # the other one finds no store yet
         return load(path, trim)
 
-    monkeypatch.setattr(waves, "load_clip", meanwhile)
-    _, store = open_store(clips, None, tmp_path / "cache")
-    assert np.array_equal(whole(store, 0), noise(300))
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [path.name for path in
-                                                                     (tmp_path / "other").iterdir()]
+    monkeypatch.setattr(waves, "load_clip", slow)
+    with ThreadPoolExecutor(2) as pool:
+        stores = [store for _, store in pool.map(lambda _: open_store(clips, None, tmp_path / "cache"), range(2))]
+    assert all(np.array_equal(whole(store, 0), noise(300)) for store in stores)
+    assert decoded == ["a.wav"]
+    assert len(folders(tmp_path / "cache")) == 1
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name, damage", [
     ("samples.i16", lambda path: os.truncate(path, path.stat().st_size - 2)),
+    ("samples.i16", lambda path: flip(path, 2 * MARGIN)),
+    ("samples.i16", lambda path: flip(path, -2 * MARGIN - 1)),
     ("samples.i16", Path.unlink),
     ("index.json", lambda path: os.truncate(path, path.stat().st_size // 2)),
-    ("index.json", Path.unlink)])
-def test_a_damaged_store_is_named_with_its_remedy(tmp_path, name, damage):
-    clips = write_clips(tmp_path, {"a.wav": noise(300)})
+    ("index.json", lambda path: path.write_text("{}")),
+    ("index.json", Path.unlink)],
+    ids=["cut short", "first sample", "last sample", "no samples", "index cut", "index empty", "no index"])
+def test_a_damaged_store_is_named_and_made_again(tmp_path, name, damage, capsys):
+    clips = write_clips(tmp_path, {"a.wav": noise(300, 1), "b.wav": noise(200, 2)})
     open_store(clips, None, tmp_path / "cache")
-    folder = next((tmp_path / "cache").iterdir())
+    folder, = folders(tmp_path / "cache")
     damage(folder / name)
     with pytest.raises(TaggingError) as caught:
-        open_store(clips, None, tmp_path / "cache")
-    assert str(folder / name) in str(caught.value) and f"Delete {folder}" in str(caught.value)
+        WaveStore(folder)
+    assert str(folder / name) in str(caught.value)
+    assert "made again" not in capsys.readouterr().out
+    _, store = open_store(clips, None, tmp_path / "cache")
+    out = capsys.readouterr().out
+    assert str(folder / name) in out and "made again" in out
+    assert np.array_equal(whole(store, 0), noise(300, 1)) and np.array_equal(whole(store, 1), noise(200, 2))
+    open_store(clips, None, tmp_path / "cache")
+    assert "made again" not in capsys.readouterr().out
 
 
 def test_another_process_reads_the_same_samples(three, tmp_path):
     _, store = three
-    folder = next((tmp_path / "cache").iterdir())
+    folder, = folders(tmp_path / "cache")
     code = f"""
 import hashlib, pathlib, sys
 import numpy as np
@@ -311,12 +370,12 @@ store = waves.WaveStore(pathlib.Path(sys.argv[1]))
 print(len(store), store.rate, hashlib.sha256(store.crops(np.arange(3), np.array([-9, 0, 9]), 800)).hexdigest())
 """
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True,
-                          cwd=Path(__file__).parents[1])
+                          cwd=ROOT)
     digest = hashlib.sha256(store.crops(np.arange(3), np.array([-9, 0, 9]), 800)).hexdigest()
     assert done.stdout.split() == ["3", str(RATE), digest]
 
 
-def test_only_its_owner_changes_a_store(three):
+def test_an_open_store_cannot_be_written_to(three):
     with pytest.raises(ValueError, match="read-only"):
         three[1].samples[0] = 1
 
@@ -331,6 +390,7 @@ FAULTS = {
     "none.wav": "no samples",
     "stereo.wav": "2 channels where one is expected",
     "rate.wav": "8000 Hz where most clips have 16000 Hz",
+    "slow.wav": "a sample rate of 500 Hz",
     "zero.wav": "all silence",
     "constant.wav": "all silence",
     "text.wav": "unreadable (",
@@ -353,6 +413,7 @@ def faulty(tmp_path):
         (folder / name).write_bytes(data[:size])
     soundfile.write(folder / "stereo.wav", np.stack([noise(4000), noise(4000, 1)], 1), RATE)
     soundfile.write(folder / "rate.wav", noise(4000), 8000)
+    soundfile.write(folder / "slow.wav", noise(4000), 500)
     soundfile.write(folder / "whole.flac", noise(20_000), RATE)
     (folder / "cut.flac").write_bytes((folder / "whole.flac").read_bytes()[:20_000])
     (folder / "text.wav").write_text("404: not found\n" * 40)
@@ -385,9 +446,9 @@ def test_faulty_clips_are_left_out_by_name_and_the_rest_keeps_its_order(faulty, 
         assert all(np.array_equal(whole(store, i), samples) for i, samples in enumerate(GOOD.values()))
 
 
-def test_with_no_good_clip_left_out_of_all_the_error_names_the_csv(faulty, tmp_path):
+def test_where_no_clip_is_good_the_error_names_the_csv(faulty, tmp_path):
     bad = clips_of(tmp_path / "clips", ["zero.wav", "cut.wav"])
-    with pytest.raises(TaggingError, match="No clip of .*train.csv"):
+    with pytest.raises(TaggingError, match=r"No clip of .*train\.csv"):
         open_store(bad, None, tmp_path / "cache", skip_bad=True)
 
 
@@ -404,5 +465,5 @@ def test_the_margin_holds_a_minute_at_any_usual_rate(monkeypatch):
 
 
 def test_a_store_without_its_folder_is_told(tmp_path):
-    with pytest.raises(TaggingError, match="index.json could not be read"):
+    with pytest.raises(TaggingError, match=r"index\.json could not be read"):
         WaveStore(tmp_path / "nothing")
