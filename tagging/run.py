@@ -12,11 +12,13 @@ import dataclasses
 import hashlib
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from tagging.files import atomic, locked, read_json, write_json
 from tagging.metric import lwlrap
 from tagging.model import Model, load_model
 from tagging.recipe import Recipe, recipe_from_dict
-from tagging.tables import check_same, join_labels, read_labels, read_scores, read_table, write_scores
+from tagging.tables import check_same, index_by_fname, join_labels, read_labels, read_scores, read_table, write_scores
 from tagging.waves import WaveStore
 
 STAGES = ("noisy", "curated")
@@ -105,14 +107,11 @@ class StageFolder:
                     table.to_csv(temporary, index=False, lineterminator="\n")
                 write_json(self.settings_path, settings)
                 return
-        old, new = flatten(self.settings()), flatten(settings)
-        differences = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old.keys() | new.keys())
-                       if old.get(name) != new.get(name) and not name.startswith("made_by.")]
-        earlier = read_table(self.path / "clips.csv", tuple(table.columns))
-        if not earlier.astype(str).reset_index(drop=True).equals(table.astype(str)):
-            differences.append("the clips, their samples, labels or folds: compare clips.csv with the data")
-        if differences:
-            raise TaggingError(f"{self} exists with other settings:\n  " + "\n  ".join(differences)
+        found = differences(self.settings(), settings)
+        if not self.clips().reset_index().equals(table.astype(str)):
+            found.append("the clips, their samples, labels or folds: compare clips.csv with the data")
+        if found:
+            raise TaggingError(f"{self} exists with other settings:\n  " + "\n  ".join(found)
                                + "\nChoose another --run, or delete that folder.")
 
     def settings(self) -> dict:
@@ -145,6 +144,11 @@ class StageFolder:
         write_json(self.record(fold), record)
         self.checkpoint(fold).unlink(missing_ok=True)
 
+    def clips(self) -> pd.DataFrame:
+        """clips.csv as text: index fname, columns fold, labels and crc32 of the samples."""
+        path = self.path / "clips.csv"
+        return index_by_fname(read_table(path, ("fname", "fold", "labels", "crc32")), path)
+
     def truth(self) -> pd.DataFrame:
         """0/1, index fname, columns the classes."""
         return read_labels(self.path / "clips.csv", self.settings()["classes"])[0]
@@ -172,13 +176,15 @@ class StageFolder:
     def _write_scores(self) -> dict:
         folds = self.finished_folds()
         frame, truth = self.out_of_fold(folds), self.truth()
-        scores = {fold: read_json(self.record(fold), "Train the fold again.")["lwlrap"] for fold in folds}
-        values = list(scores.values())
-        summary = {"folds": {str(fold): score for fold, score in scores.items()},
+        records = [read_json(self.record(fold), "Train the fold again.") for fold in folds]
+        values = [record["lwlrap"] for record in records]
+        summary = {"folds": {str(fold): value for fold, value in zip(folds, values)},
                    "mean": float(np.mean(values)),
                    "spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
                    "out_of_fold": lwlrap(truth=truth.loc[frame.index].to_numpy(), scores=frame.to_numpy()),
-                   "clips": len(frame)}
+                   "clips": len(frame), "seconds": sum(record["seconds"] for record in records),
+                   "peak_memory_mb": {place: max(record["peak_memory_mb"].get(place, 0) for record in records)
+                                      for place in records[0]["peak_memory_mb"]}}
         write_json(self.path / "scores.json", summary)
         return summary
 
@@ -202,6 +208,17 @@ def flatten(content: dict, prefix: str = "") -> dict:
     return flat
 
 
+def differences(settings: dict, others: dict, with_origin: bool = False) -> list[str]:
+    """The settings that differ, a line each.
+
+    Args:
+        with_origin: also command, commit and versions.
+    """
+    old, new = flatten(settings), flatten(others)
+    return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name) and (with_origin or not name.startswith("made_by."))]
+
+
 def made_by(*files: Path) -> dict:
     """What it takes to make the same thing again: command, commit, versions, and the hashes of files."""
     def git(*words: str) -> str | None:
@@ -213,7 +230,8 @@ def made_by(*files: Path) -> dict:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain")
-    return {"command": " ".join(["python", *sys.argv]), "commit": git("rev-parse", "HEAD"),
+    return {"command": shlex.join(["python", *sys.argv]),
+            "date": datetime.now().astimezone().isoformat(timespec="seconds"), "commit": git("rev-parse", "HEAD"),
             "clean": None if status is None else not status,
             "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}

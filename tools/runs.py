@@ -1,0 +1,59 @@
+"""List all runs with their scores, newest first; and what differs in the settings of two.
+
+    python -m tools.runs [--models models]
+    python -m tools.runs --compare RUN OTHER
+"""
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from tagging.errors import TaggingError, run_script
+from tagging.files import read_json
+from tagging.run import STAGES, StageFolder, differences, stage_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where the runs lie")
+    parser.add_argument("--compare", nargs=2, metavar=("RUN", "OTHER"), help="show what differs in their settings")
+    args = parser.parse_args()
+    if args.compare:
+        compare(*([stage_folder(args.models, run, stage) for stage in STAGES] for run in args.compare))
+        return
+    paths = [path.parent for path in args.models.glob("*/*/settings.json")]
+    rows = [describe(StageFolder(path)) for path in paths]
+    if not rows:
+        raise TaggingError(f"{args.models} holds no run. Train one, or name its folder with --models.")
+    print(pd.DataFrame(rows).sort_values("date", ascending=False).to_string(index=False, na_rep="-"))
+
+
+def describe(folder: StageFolder) -> dict:
+    """One row of the list."""
+    settings, scores_path = folder.settings(), folder.path / "scores.json"
+    scores = read_json(scores_path, "Train a fold again.") if scores_path.exists() else {}
+    score = "-" if not scores else f"{scores['mean']:.4f}"
+    spread = f" +- {scores['spread']:.4f}" if scores.get("spread") is not None else ""
+    made = settings["made_by"]
+    return {"run": folder.run, "stage": folder.path.name, "date": made["date"],
+            "folds": f"{len(scores.get('folds', ()))}/{settings['recipe']['fold_count']}", "lwlrap": score + spread,
+            "together": f"{scores['out_of_fold']:.4f}" if scores else "-", "network": settings["recipe"]["network"],
+            "minutes": round(scores["seconds"] / 60, 1) if scores else None,
+            "commit": (made["commit"] or "-")[:7] + ("" if made["clean"] else "*")}
+
+
+def compare(run: list[StageFolder], other: list[StageFolder]) -> None:
+    """Print the settings that differ, for each stage that both have."""
+    for ours, theirs in zip(run, other):
+        both = ours.settings_path.exists(), theirs.settings_path.exists()
+        if all(both):
+            found = differences(ours.settings(), theirs.settings(), with_origin=True)
+            print(f"{ours} and {theirs}:", *(found or ["the same settings"]), sep="\n  ")
+        elif any(both):
+            print(f"only {(ours if both[0] else theirs)} exists")
+    if not any(folder.settings_path.exists() for folder in (*run, *other)):
+        raise TaggingError(f"neither {run[0].path.parent} nor {other[0].path.parent} is a run.")
+
+
+if __name__ == "__main__":
+    run_script(main)

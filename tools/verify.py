@@ -1,0 +1,94 @@
+"""Recompute a run's out-of-fold predictions and scores from its weights, and say whether they are what it claims.
+
+    python -m tools.verify --run NAME --data DIR [--stage noisy]
+
+Exits with 1 if a fold's score or a probability differs by more than 1e-4.
+"""
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tagging.cli import Common, parse
+from tagging.competition import open_competition
+from tagging.errors import TaggingError, run_script, shorten
+from tagging.files import read_json
+from tagging.infer import probabilities
+from tagging.metric import lwlrap
+from tagging.model import choose_device, explain_memory
+from tagging.run import StageFolder, made_by, stage_folder
+from tagging.stage import describe
+from tagging.tables import read_scores
+from tagging.waves import open_store
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Common):
+    run: str                                            # the run to check
+    stage: Literal["noisy", "curated"] = "curated"      # which of its stages
+
+
+def main() -> None:
+    args = parse(Verify, __doc__.splitlines()[0])
+    device = choose_device(args.device)
+    competition = open_competition(args.data)
+    folder = stage_folder(args.models, args.run, args.stage)
+    recipe, folds = folder.recipe(), folder.finished_folds()
+    if not folds:
+        raise TaggingError(f"{folder} has no finished fold to check.")
+    clips, store = open_store(competition.clips(args.stage), recipe.trim, args.cache, skip_bad=args.skip_bad_clips,
+                              rate=folder.settings()["rate"])
+
+    recorded, truth = folder.clips(), folder.truth()
+    changes = changed_data(folder, dict(zip(clips.fnames, store.checksums)), competition.classes, clips)
+    position = {fname: number for number, fname in enumerate(clips.fnames)}
+    wrong = 0
+    for fold in folds:
+        fnames = [fname for fname in recorded.index[recorded.fold == str(fold)] if fname in position]
+        claimed = read_scores(folder.predictions(fold)).reindex(fnames)
+        record = read_json(folder.record(fold), "Train the fold again.")
+        model = folder.load(fold, competition.classes, device)
+        with explain_memory("Choose --device cpu"):
+            found = probabilities(model, store.subset(np.array([position[fname] for fname in fnames], int)),
+                                  progress=f"{folder} fold {fold}")
+        score = lwlrap(truth=truth.loc[fnames].to_numpy(), scores=found)
+        largest = float(np.abs(found - claimed.to_numpy()).max())
+        # A NaN, from a clip that has no recorded prediction, is a difference too.
+        same = abs(score - record["lwlrap"]) <= TOLERANCE and largest <= TOLERANCE
+        wrong += not same
+        print(f"{args.stage} fold {fold}  {'same' if same else 'DIFFERS'}: lwlrap {record['lwlrap']:.5f} recorded, "
+              f"{score:.5f} recomputed; probabilities differ by {largest:.2g} at most", flush=True)
+        if not same:
+            for reason in [*changes, *changed_place(record, describe(device))] or ["nothing known has changed"]:
+                print(f"  it may be because {reason}")
+    print(f"{len(folds) - wrong} of {len(folds)} folds of {folder} are as recorded")
+    sys.exit(1 if wrong else 0)
+
+
+def changed_data(folder: StageFolder, checksums: dict[str, int], classes: tuple[str, ...], clips) -> list[str]:
+    """What is not as it was when the run was trained: which clips came, went, sound otherwise or have other labels."""
+    recorded, truth = folder.clips(), folder.truth()
+    targets = dict(zip(clips.fnames, clips.targets))
+    shared = [fname for fname in recorded.index if fname in checksums]
+    groups = {
+        "are new": [fname for fname in checksums if fname not in recorded.index],
+        "are gone": [fname for fname in recorded.index if fname not in checksums],
+        "have other samples": [fname for fname in shared if f"{checksums[fname]:08x}" != recorded.crc32[fname]],
+        "have other labels": [fname for fname in shared if (targets[fname] != truth.loc[fname, list(classes)]).any()],
+    }
+    return [f"{len(fnames)} clips {what}: {shorten(fnames, 5)}" for what, fnames in groups.items() if fnames]
+
+
+def changed_place(record: dict, device: str) -> list[str]:
+    """Device and versions, where they are not those of the training."""
+    now = made_by()
+    pairs = {"the device": (record["device"], device), "the commit": (record["commit"], now["commit"]),
+             **{name: (version, now["versions"].get(name)) for name, version in record["versions"].items()}}
+    return [f"{name} was {before} and is {after}" for name, (before, after) in pairs.items() if before != after]
+
+
+if __name__ == "__main__":
+    run_script(main)
