@@ -53,11 +53,13 @@ def build_network(name: str, classes: int, image_size: int) -> Tagger:
     try:
         body = timm.create_model(member, pretrained=False, in_chans=1, num_classes=0,
                                  **({"img_size": image_size} if fixed else {}))
-    except (AssertionError, ValueError, RuntimeError) as error:
+        with torch.inference_mode():        # some networks find only here that the size does not suit them
+            body.eval()(torch.zeros(1, 1, image_size, image_size))
+    except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise TaggingError(f"timm cannot build '{member}' for one channel and {image_size} x {image_size} pixels: "
                            f"{error}. Choose other --noisy.sizes and --curated.sizes, or another network.") from error
     features = getattr(body, "head_hidden_size", body.num_features)
-    return Tagger(body, nn.Linear(features, classes), image_size if fixed else None)
+    return Tagger(body.train(), nn.Linear(features, classes), image_size if fixed else None)
 
 
 def build_xresnet(name: str, classes: int) -> Tagger:

@@ -3,7 +3,6 @@
 The command line and its --help are made from these dataclasses.
 """
 import dataclasses
-import math
 from dataclasses import dataclass, replace
 
 from tagging.errors import TaggingError
@@ -71,18 +70,21 @@ class Recipe:
             demand(min(schedule.epochs) > 0, f"--{name}.epochs must be 1 or more")
             demand(all(0 < rate < 10 for rate in schedule.rates), f"--{name}.rates must be above 0 and below 10")
             demand(min(schedule.sizes) >= 32, f"--{name}.sizes must be 32 or more")
-            demand(schedule.mixup >= 0, f"--{name}.mixup must not be negative")
-        demand(self.trim_db >= 0, "--trim-db must not be negative")
+            demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
+        demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")
+        demand(0 <= self.trim_db < 200, "--trim-db must be 0 or more and below 200")
         demand(0 < self.crop_seconds <= 60, "--crop-seconds must be above 0 and at most 60")
         demand(0 <= self.window_overlap < 1, "--window-overlap must be 0 or more and below 1")
         demand(self.n_fft >= self.n_window >= 16, "--n-window must be 16 or more and at most --n-fft")
         demand(min(self.mels, self.frames) >= 8, "--mels and --frames must be 8 or more")
-        demand(0 <= self.f_min < self.f_max, "--f-min must be 0 or more and below --f-max")
-        demand(self.top_db > 0, "--top-db must be above 0")
+        demand(0 <= self.f_min < self.f_max < 1e6, "--f-min must be 0 or more and below --f-max")
+        demand(0 < self.top_db < 1000, "--top-db must be above 0 and below 1000")
         demand(0 <= self.mask_width[0] <= self.mask_width[1], "--mask-width must be two numbers in order")
-        demand(0 <= self.lighting < 1 and 0 <= self.lighting_chance <= 1, "--lighting and its chance must be in [0, 1)")
+        demand(0 <= self.lighting < 1, "--lighting must be 0 or more and below 1")
+        demand(0 <= self.lighting_chance <= 1, "--lighting-chance must be from 0 to 1")
         demand(self.normalise or not self.lighting, "--lighting needs --normalise; switch it off with --lighting 0")
         demand(self.batch_size >= 2, "--batch-size must be 2 or more")
+        demand(0 <= self.weight_decay < 10, "--weight-decay must be 0 or more and below 10")
         demand(self.epoch_windows >= 0, "--epoch-windows must not be negative")
 
     @property
@@ -93,10 +95,18 @@ class Recipe:
         return round(self.crop_seconds * rate)
 
     def log_mel(self, rate: int) -> LogMel:
-        """The front end for clips of `rate` samples a second."""
-        scale = rate / 44_100
-        return LogMel(rate=rate, n_fft=round(self.n_fft * scale), window=round(self.n_window * scale),
-                      hop=math.ceil(self.crop_samples(rate) / self.frames), mels=self.mels, f_min=self.f_min,
+        """The front end for clips of `rate` samples a second; a crop becomes an image of `frames` columns.
+
+        Raises:
+            TaggingError: a knob that clips of this rate cannot have.
+        """
+        scale, crop = rate / 44_100, self.crop_samples(rate)
+        n_fft = 2 * round(self.n_fft * scale / 2)       # even: the last bin then lies at half the rate
+        demand(crop > n_fft // 2, f"--crop-seconds {self.crop_seconds} is too short for --n-fft at {rate} Hz")
+        demand(n_fft >= 16, f"--n-fft {self.n_fft} is too small for clips of {rate} Hz")
+        demand(self.f_min < rate / 2, f"--f-min {self.f_min} must lie below half of the clips' {rate} Hz")
+        return LogMel(rate=rate, n_fft=n_fft, window=min(n_fft, round(self.n_window * scale)),
+                      hop=crop // self.frames + 1, mels=self.mels, f_min=self.f_min,
                       f_max=min(self.f_max, rate / 2), top_db=self.top_db)
 
 
@@ -130,11 +140,11 @@ def recipe_from_dict(knobs: dict) -> Recipe:
         TaggingError: a knob that this version does not have, or a missing one.
     """
     def build(kind: type, values: dict):
+        odd = sorted(set(values) ^ {field.name for field in dataclasses.fields(kind)})
+        if odd:
+            raise TaggingError(f"the settings were written by another version: they differ in the knobs {odd}. "
+                               "Use that version, or train again.")
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
-    known = {field.name for field in dataclasses.fields(Recipe)}
-    if set(knobs) != known:
-        raise TaggingError("the settings were written by another version: they differ in the knobs "
-                           f"{sorted(set(knobs) ^ known)}. Use that version, or train again.")
-    schedules = {name: build(Schedule, knobs[name]) for name in ("noisy", "curated")}
+    schedules = {name: build(Schedule, knobs[name]) for name in ("noisy", "curated") if name in knobs}
     return build(Recipe, knobs | schedules)

@@ -179,7 +179,7 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
             build_store(clips, trim, folder)
             store = WaveStore(folder)
 
-    if rate is not None and store.rate != rate:
+    if rate is not None and store.rate not in (rate, 0):        # 0: no clip can be used
         raise TaggingError(f"The clips of {clips.csv} have {store.rate} Hz; the model was trained at {rate} Hz. "
                            "Resample the clips, or train on clips of this rate.")
     if store.faults:
@@ -267,6 +267,8 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
                     block = np.clip(np.round(block * 32768), -32768, 32767).astype(np.int16)
                 blocks.append(block)
             wave = np.concatenate(blocks) if blocks else nothing
+            if len(wave) < file.frames:
+                return nothing, rate, f"cut short: {file.frames - len(wave)} of {file.frames} samples are missing"
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         return nothing, 0, f"unreadable ({error})"
     if not len(wave):
