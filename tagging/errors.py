@@ -1,4 +1,5 @@
 """The one exception family, and how a script shows it."""
+import faulthandler
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ def shorten(items: Sequence, limit: int = 10) -> str:
 def run_script(main: Callable[[], None]) -> None:
     """Run `main`; exit with 2 after a `TaggingError`, with 143 after SIGTERM and 130 after Ctrl-C, no traceback."""
     signals.install()
+    faulthandler.enable(sys.__stderr__)     # a disk that vanishes under a memory map ends the process; this says where
     try:
         main()
     except TaggingError as error:

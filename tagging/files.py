@@ -1,8 +1,10 @@
 """Files that appear complete or not at all, fingerprints, and the seeds made from them."""
 import fcntl
+import glob
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +19,17 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         TaggingError: the disk is full, the folder is read-only, or the like.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    prefix = f".{path.name}.{platform.node()}."
+    temporary = path.with_name(f"{prefix}{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+            try:
+                os.kill(int(left.name.split(".")[-2]), 0)       # asks whether the process is there, and no more
+            except ProcessLookupError:
+                left.unlink(missing_ok=True)                    # it was killed
+            except PermissionError:
+                pass                                            # it is another user's
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())        # else a crash after the rename can leave an empty file

@@ -60,6 +60,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
         with folder.fold_lock(fold):
             if fold in folder.finished_folds():
                 print(f"fold {fold} is finished: {folder.weights(fold)}", flush=True)
+                folder.checkpoint(fold).unlink(missing_ok=True)     # a kill can come just before finish removes it
                 continue
             about = About(stage, fold, competition.classes, store.rate, recipe)
             seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])

@@ -33,7 +33,7 @@ def test_every_module_and_script_is_in_the_tree():
     assert modules and modules <= set(tree())
 
 
-@pytest.mark.parametrize("document", ["README.md", "LOG.md", "data/README.md", "models/README.md"])
+@pytest.mark.parametrize("document", ["README.md", "LOG.md", "data/README.md", "models/README.md", "docs/reliability.md"])
 def test_every_link_within_the_repository_leads_somewhere(document):
     text = (ROOT / document).read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
@@ -43,8 +43,17 @@ def test_every_link_within_the_repository_leads_somewhere(document):
 def test_every_option_that_the_readme_names_exists():
     from tagging.cli import Common, Train, TrainCurated
     from tagging.recipe import Recipe, Schedule
-    known = {"--help", "--truth", "--usage", "--tta", "--mean", "--stage", "--folds"}
+    known = {"--help", "--truth", "--usage", "--tta", "--mean", "--stage", "--folds", "--compare"}
     for kind in (Common, Train, TrainCurated, Recipe):
         known |= {"--" + name.replace("_", "-") for name in kind.__dataclass_fields__}
     known |= {f"--{stage}.{name}" for stage in ("noisy", "curated") for name in Schedule.__dataclass_fields__}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", README)) <= known
+
+
+def test_every_test_that_a_promise_names_exists():
+    promises = (ROOT / "docs" / "reliability.md").read_text()
+    names = set(re.findall(r"`(test_\w+)(?:\.\.\.)?`", promises))
+    defined = "\n".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(names) > 10
+    for name in names:
+        assert f"def {name}" in defined, name
