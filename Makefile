@@ -19,10 +19,10 @@ demo: .venv/installed clean-demo
 	$(BIN)/python -m tools.sample_competition $(DATA)
 	$(BIN)/python train_noisy.py --data $(DATA) --run $(RUN) --recipe smoke
 	$(BIN)/python train_curated.py --data $(DATA) --run $(RUN)
-	$(BIN)/python predict.py --data $(DATA) --run $(RUN) --stage noisy --out submissions/$(RUN)-stage1.csv
+	$(BIN)/python predict.py --data $(DATA) --run $(RUN) --stage noisy
 	$(BIN)/python predict.py --data $(DATA) --run $(RUN)
 	@echo; echo "On the test clips: stage 1 alone, then both stages"
-	@$(BIN)/python lwlrap.py submissions/$(RUN)-stage1.csv --truth $(DATA)/test_post_competition.csv
+	@$(BIN)/python lwlrap.py submissions/$(RUN)-noisy.csv --truth $(DATA)/test_post_competition.csv
 	@$(BIN)/python lwlrap.py submissions/$(RUN).csv --truth $(DATA)/test_post_competition.csv
 	@echo; echo "weights, logs, out-of-fold predictions and scores: models/$(RUN)/"
 	@echo "submission: submissions/$(RUN).csv"

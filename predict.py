@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import torch
 
 from tagging.cli import Common, parse
 from tagging.competition import open_competition
@@ -19,7 +20,7 @@ from tagging.waves import open_store
 @dataclass(frozen=True, kw_only=True)
 class Predict(Common):
     run: tuple[str, ...]                    # one or more runs, all weighted alike
-    out: Path | None = None                 # the csv to write; default is submissions/RUN.csv
+    out: Path | None = None                 # the csv to write; default is submissions/RUN.csv, or RUN-noisy.csv
     tta: int = 0                            # augmented views of each clip beside the plain one
     mean: Literal["arithmetic", "geometric"] = "arithmetic"     # over folds and runs
     stage: Literal["noisy", "curated"] = "curated"              # noisy shows what stage 1 alone is worth
@@ -34,25 +35,34 @@ def main() -> None:
     competition = open_competition(args.data)
     test = competition.clips("test")
 
-    predictions, out_of_fold = [], []
-    for folder in (stage_folder(args.models, run, args.stage) for run in dict.fromkeys(args.run)):
-        settings, recipe = folder.settings(), folder.recipe()
-        clips, store = open_store(test, recipe.trim, args.cache, skip_bad=args.skip_bad_clips, rate=settings["rate"])
-        folds = args.folds or folder.finished_folds()
-        out_of_fold.append(folder.out_of_fold(folds))
+    # All that can be wrong with a run is found before the first clip is predicted.
+    folders = [stage_folder(args.models, run, args.stage) for run in dict.fromkeys(args.run)]
+    recipes = {folder: folder.recipe() for folder in folders}
+    folds_of = {folder: args.folds or tuple(folder.finished_folds()) for folder in folders}
+    out_of_fold = [folder.out_of_fold(folds) for folder, folds in folds_of.items()]
+    for folder, folds in folds_of.items():
+        for fold in folds:
+            folder.load(fold, competition.classes, torch.device("cpu"))
+
+    predictions = []
+    for folder, folds in folds_of.items():
+        recipe = recipes[folder]
+        clips, store = open_store(test, recipe.trim, args.cache, skip_bad=args.skip_bad_clips,
+                                  sample_rate=folder.settings()["sample_rate"])
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
         models = []
         for fold in folds:
             model = folder.load(fold, competition.classes, device)
-            with explain_memory("Choose --device cpu, or a GPU with more memory"):
+            with explain_memory("Choose --device cpu, or a GPU with more memory."):
                 scores = probabilities(model, store, tta=args.tta, progress=f"{folder} fold {fold}")
             models.append(pd.DataFrame(scores, clips.fnames, competition.classes))
             print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
         predictions.append(blend(models, args.mean))
 
     submission = fill_rows(blend(predictions, args.mean), test.fnames)
-    out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}.csv"
+    stage = "" if args.stage == "curated" else f"-{args.stage}"
+    out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}{stage}.csv"
     write_submission(out, submission, test.fnames, competition.classes)
     print_out_of_fold(folder, out_of_fold, args.mean)
     print(f"{len(submission)} clips x {len(competition.classes)} classes, {args.tta} augmented views -> {out}")

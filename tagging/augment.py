@@ -8,7 +8,7 @@ import torch.nn.functional as F
 def mask_time(images: torch.Tensor, width: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
     """Fill one run of frames of each image with the image's mean; SpecAugment (Park et al., 2019).
 
-    The whole height is filled, and the mean is that of the unmasked image, as in fastaudio's MaskTime.
+    The whole height is filled, and the mean is that of the image as it was given, as in fastaudio's MaskTime.
 
     Args:
         images: (batch, 1, mels, frames).

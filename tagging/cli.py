@@ -1,5 +1,7 @@
-"""The command lines of the training scripts, made from dataclasses."""
+"""The command lines of what works on clips, made from dataclasses."""
 import argparse
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -28,7 +30,7 @@ class Train(Common):
     """What both stages take."""
     run: str                                # name of the run: models/RUN
     recipe: str                             # the named recipe whose knobs, below, are the defaults
-    accumulate: int = 1                     # parts of a batch, one after the other, where device memory is short
+    accumulate: int = 1                     # parts of a batch, for little memory; batch norm then sees the parts
     folds: tuple[int, ...] = ()             # which folds to train; all, if none is named
     knobs: Annotated[Recipe, tyro.conf.arg(name="")]
 
@@ -55,7 +57,9 @@ def parse(kind: type[Arguments], description: str) -> Arguments:
     first.add_argument("--noisy-run")
     first.add_argument("--models", default="models")
     first.add_argument("--from-scratch", action="store_true")
-    words, _ = first.parse_known_args()
+    # tyro takes --noisy_run for --noisy-run too.
+    words, _ = first.parse_known_args([re.sub(r"^--[\w-]+", lambda option: option[0].replace("_", "-"), word)
+                                       for word in sys.argv[1:]])
     name, knobs = words.recipe or "capstone", None
     if words.recipe is None and kind is TrainCurated and words.run and not words.from_scratch:
         stage1 = stage_folder(words.models, words.noisy_run or words.run, "noisy")

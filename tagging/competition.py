@@ -1,5 +1,6 @@
 """A competition folder -> its classes, and its clips with their labels. Every check of the csv files is here."""
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
 
 
 def check_classes(path: Path, classes: list[str]) -> tuple[str, ...]:
-    repeated = sorted({name for name in classes if classes.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(classes).items() if count > 1)
     if len(classes) < 2 or repeated or "" in classes:
         fault = (f"the class {shorten(repeated)} twice" if repeated else
                  "a class without a name" if "" in classes else f"{len(classes)} classes")

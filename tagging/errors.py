@@ -25,6 +25,10 @@ def run_script(main: Callable[[], None]) -> None:
     except TaggingError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:        # such as a disk that is gone; what is expected to fail says more where it fails
+        print(f"error: {error.filename or 'a file'} could not be used: {error.strerror or error}. Check the disk and "
+              "the rights, and give the same command again.", file=sys.stderr)
+        sys.exit(2)
     except signals.Stopped as stop:
-        print(f"{stop}. Nothing that was finished is lost; the same command goes on from here.", file=sys.stderr)
+        print(f"{stop}. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(stop.exit_code)

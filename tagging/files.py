@@ -59,9 +59,12 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
                            "Check the free space and the rights of the folder.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise TaggingError(busy) from error
+            if busy:
+                raise TaggingError(busy) from error
+            print(f"waiting for another process that holds {path}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise TaggingError(f"{path} cannot be locked: {error.strerror}. "
                                "Choose a folder on a disk that has locks.") from error

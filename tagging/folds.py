@@ -9,8 +9,8 @@ from tagging.errors import TaggingError
 def assign_folds(targets: np.ndarray, count: int, seed: int, stratified: bool = False) -> np.ndarray:
     """The validation fold of each clip, from 1 to `count`.
 
-    `KFold(5, shuffle=True, random_state=42)` over the rows of the csv gives the published folds, so the folds are
-    assigned before any clip is left out.
+    `KFold(5, shuffle=True, random_state=42)` over the rows of the csv, without the six clips that the organisers named
+    as bad, gives the published folds. Clips that --skip-bad-clips leaves out keep theirs, so that the others do too.
 
     Args:
         targets: (clips, classes), 0/1.

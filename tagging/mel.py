@@ -12,17 +12,17 @@ class LogMel(nn.Module):
     absolute value of a complex number.
 
     Args:
-        rate: samples a second.
+        sample_rate: Hz.
         n_fft, window, hop: samples.
         f_min, f_max: Hz.
         top_db: dB below the loudest cell of a clip at which its image is cut off.
     """
 
-    def __init__(self, *, rate: int, n_fft: int, window: int, hop: int, mels: int, f_min: float, f_max: float,
+    def __init__(self, *, sample_rate: int, n_fft: int, window: int, hop: int, mels: int, f_min: float, f_max: float,
                  top_db: float):
         super().__init__()
         self.n_fft, self.hop, self.top_db = n_fft, hop, top_db
-        bank = melscale_fbanks(n_fft // 2 + 1, f_min, f_max, mels, rate, norm=None, mel_scale="htk")
+        bank = melscale_fbanks(n_fft // 2 + 1, f_min, f_max, mels, sample_rate, norm=None, mel_scale="htk")
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)                  # (mels, frequencies)
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 

@@ -23,10 +23,10 @@ class About:
     stage: str                     # noisy or curated
     fold: int                      # the fold that the model did not see; from 1
     classes: tuple[str, ...]       # in the submission's order
-    rate: int                      # samples a second
+    sample_rate: int               # Hz
     recipe: Recipe
     mean: float = 0.0              # of the log-mel of the training clips, dB
-    deviation: float = 1.0         # dB
+    std: float = 1.0               # dB
     score: float | None = None     # lwlrap of the out-of-fold predictions
 
 
@@ -36,12 +36,23 @@ class Model(nn.Module):
     def __init__(self, about: About):
         super().__init__()
         self.about = about
-        self.log_mel = about.recipe.log_mel(about.rate)
+        self.log_mel = about.recipe.log_mel(about.sample_rate)
         # A network that takes one size only is built for the one that both stages end on.
         self.network = build_network(about.recipe.network, len(about.classes), about.recipe.curated.sizes[-1])
 
-    def describe(self, **changes: object) -> None:
-        """Set fields of `about` that are known only later: mean, deviation, score."""
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
+
+    def place(self, device: torch.device) -> "Model":
+        """Move to the device, in the memory layout that is fast there."""
+        self.to(device)
+        if device.type == "cuda":
+            self.network.to(memory_format=torch.channels_last)
+        return self
+
+    def amend(self, **changes: object) -> None:
+        """Set fields of `about` that are known only later: mean, std, score."""
         self.about = dataclasses.replace(self.about, **changes)
 
     def images(self, waves: torch.Tensor, masks: torch.Generator | None = None,
@@ -54,7 +65,7 @@ class Model(nn.Module):
             (batch, 1, mels, frames).
         """
         recipe = self.about.recipe
-        images = (self.log_mel(waves) - self.about.mean) / self.about.deviation
+        images = (self.log_mel(waves) - self.about.mean) / self.about.std
         if masks:
             images = mask_freq(mask_time(images, recipe.mask_width, masks), recipe.mask_width, masks)
         if lights and recipe.lighting:
@@ -63,7 +74,7 @@ class Model(nn.Module):
 
     def fit_size(self, images: torch.Tensor, size: int | None = None) -> torch.Tensor:
         """Resize to `size` pixels, by default the size that the stage ends on, unless the network takes one only."""
-        schedule = getattr(self.about.recipe, self.about.stage)
+        schedule = self.about.recipe.schedule(self.about.stage)
         return resize(images, self.network.image_size or size or schedule.sizes[-1])
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
@@ -74,7 +85,7 @@ class Model(nn.Module):
         write_weights(path, KIND, self.network.state_dict(), dataclasses.asdict(self.about))
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
+def load_model(path: Path, device: torch.device = torch.device("cpu")) -> Model:  # noqa: B008, it is immutable
     """Rebuild a model from its file, in evaluation mode.
 
     Raises:
@@ -88,7 +99,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
         model.network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, TaggingError) as error:
         raise TaggingError(f"{path} does not fit this version: {error} {remedy}") from error
-    return model.to(device).eval()
+    return model.place(device).eval()
 
 
 @contextmanager
@@ -102,8 +113,8 @@ def explain_memory(remedy: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         # The first sentences tell what was wanted and what there is; the rest is advice on torch's allocator.
-        said = " ".join(str(error).split(". ")[:4]) or "The host has too little memory"
-        raise TaggingError(f"{said}. {remedy}; the same command then goes on from the last finished epoch.") from error
+        said = ". ".join(str(error).split(". ")[:3]) or "The host has too little memory"
+        raise TaggingError(f"{said.rstrip('.')}. {remedy}") from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -113,10 +124,10 @@ def choose_device(name: str) -> torch.device:
         TaggingError: no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).add_(1)       # a GPU that is too old for this torch is found out here
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise TaggingError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}. "
                            "Choose auto, cpu or cuda.") from error

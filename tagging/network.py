@@ -1,4 +1,6 @@
 """Networks by name: xresnet with Mish, self-attention and MaxBlurPool, or any of timm's."""
+from functools import lru_cache
+
 import timm
 import torch
 from fastai.vision.models import xresnet
@@ -26,12 +28,17 @@ class Tagger(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 1, height, width) -> logits (batch, classes), float32."""
-        on_gpu = images.device.type == "cuda"
-        if on_gpu:
+        if images.device.type == "cuda":
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bf16(images.device)):
             features = self.body(images)                                                    # (batch, features)
         return self.head(features.float())
+
+
+@lru_cache
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 itself: GPUs from compute capability 8.0. Emulation is slower than fp32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def build_network(name: str, classes: int, image_size: int) -> Tagger:

@@ -5,16 +5,16 @@ The command line and its --help are made from these dataclasses.
 import dataclasses
 from dataclasses import dataclass, replace
 
+from tagging.audio import RemoveSilence
 from tagging.errors import TaggingError
 from tagging.mel import LogMel
-from tagging.waves import RemoveSilence
 
 
 @dataclass(frozen=True)
 class Schedule:
     """One stage of training: cycles of fastai's fit_flat_cos, one after the other."""
     epochs: tuple[int, ...]             # of each cycle
-    rates: tuple[float, ...]            # learning rate of each cycle: flat for 3/4 of it, then a cosine to zero
+    lrs: tuple[float, ...]              # learning rate of each cycle: flat for 3/4 of it, then a cosine to zero
     sizes: tuple[int, ...]              # side of the square image in each cycle, pixels
     mixup: float = 0.0                  # alpha of the beta distribution; 0 is off
 
@@ -47,8 +47,8 @@ class Recipe:
     lighting: float = 0.2               # greatest change of brightness and contrast
     lighting_chance: float = 0.75       # of each of the two, for each image
     # optimisation
-    noisy: Schedule = Schedule(epochs=(10, 10), rates=(3e-3, 1e-3), sizes=(128, 256))     # stage 1
-    curated: Schedule = Schedule(epochs=(50,), rates=(3e-4,), sizes=(256,), mixup=0.4)    # stage 2
+    noisy: Schedule = Schedule(epochs=(10, 10), lrs=(3e-3, 1e-3), sizes=(128, 256))     # stage 1
+    curated: Schedule = Schedule(epochs=(50,), lrs=(3e-4,), sizes=(256,), mixup=0.4)    # stage 2
     batch_size: int = 64                # clips a step
     weight_decay: float = 0.01          # ranger's default in fastai
     seed: int = 0                       # of all random numbers but the folds'
@@ -64,11 +64,11 @@ class Recipe:
             TaggingError: names the knob, and what it may be.
         """
         for name, schedule in (("noisy", self.noisy), ("curated", self.curated)):
-            lengths = {len(schedule.epochs), len(schedule.rates), len(schedule.sizes)}
-            demand(len(lengths) == 1 and schedule.epochs, f"--{name}.epochs, --{name}.rates and --{name}.sizes need "
+            lengths = {len(schedule.epochs), len(schedule.lrs), len(schedule.sizes)}
+            demand(len(lengths) == 1 and schedule.epochs, f"--{name}.epochs, --{name}.lrs and --{name}.sizes need "
                    "as many values each as there are cycles")
             demand(min(schedule.epochs) > 0, f"--{name}.epochs must be 1 or more")
-            demand(all(0 < rate < 10 for rate in schedule.rates), f"--{name}.rates must be above 0 and below 10")
+            demand(all(0 < lr < 10 for lr in schedule.lrs), f"--{name}.lrs must be above 0 and below 10")
             demand(min(schedule.sizes) >= 32, f"--{name}.sizes must be 32 or more")
             demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
         demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")
@@ -87,27 +87,30 @@ class Recipe:
         demand(0 <= self.weight_decay < 10, "--weight-decay must be 0 or more and below 10")
         demand(self.epoch_windows >= 0, "--epoch-windows must not be negative")
 
+    def schedule(self, stage: str) -> Schedule:
+        return {"noisy": self.noisy, "curated": self.curated}[stage]
+
     @property
     def trim(self) -> RemoveSilence | None:
         return RemoveSilence(threshold=self.trim_db) if self.trim_db else None
 
-    def crop_samples(self, rate: int) -> int:
-        return round(self.crop_seconds * rate)
+    def crop_samples(self, sample_rate: int) -> int:
+        return round(self.crop_seconds * sample_rate)
 
-    def log_mel(self, rate: int) -> LogMel:
-        """The front end for clips of `rate` samples a second; a crop becomes an image of `frames` columns.
+    def log_mel(self, sample_rate: int) -> LogMel:
+        """The front end for clips of `sample_rate` Hz; a crop becomes an image of `frames` columns.
 
         Raises:
-            TaggingError: a knob that clips of this rate cannot have.
+            TaggingError: a knob that clips of this sample rate cannot have.
         """
-        scale, crop = rate / 44_100, self.crop_samples(rate)
-        n_fft = 2 * round(self.n_fft * scale / 2)       # even: the last bin then lies at half the rate
-        demand(crop > n_fft // 2, f"--crop-seconds {self.crop_seconds} is too short for --n-fft at {rate} Hz")
-        demand(n_fft >= 16, f"--n-fft {self.n_fft} is too small for clips of {rate} Hz")
-        demand(self.f_min < rate / 2, f"--f-min {self.f_min} must lie below half of the clips' {rate} Hz")
-        return LogMel(rate=rate, n_fft=n_fft, window=min(n_fft, round(self.n_window * scale)),
+        scale, crop = sample_rate / 44_100, self.crop_samples(sample_rate)
+        n_fft = 2 * round(self.n_fft * scale / 2)       # even: the last bin then lies at half the sample rate
+        demand(crop > n_fft // 2, f"--crop-seconds {self.crop_seconds} is too short for --n-fft at {sample_rate} Hz")
+        demand(n_fft >= 16, f"--n-fft {self.n_fft} is too small for clips of {sample_rate} Hz")
+        demand(self.f_min < sample_rate / 2, f"--f-min {self.f_min} must lie below half of the clips' {sample_rate} Hz")
+        return LogMel(sample_rate=sample_rate, n_fft=n_fft, window=min(n_fft, round(self.n_window * scale)),
                       hop=crop // self.frames + 1, mels=self.mels, f_min=self.f_min,
-                      f_max=min(self.f_max, rate / 2), top_db=self.top_db)
+                      f_max=min(self.f_max, sample_rate / 2), top_db=self.top_db)
 
 
 def demand(condition: object, message: str) -> None:
@@ -127,8 +130,8 @@ CAPSTONE_EXECUTED = replace(
 # The same path in minutes on a CPU.
 SMOKE = replace(
     CAPSTONE, network="xresnet18", crop_seconds=1.0, mels=64, frames=64, mask_width=(0, 6), batch_size=16,
-    noisy=Schedule(epochs=(3,), rates=(3e-3,), sizes=(64,)),
-    curated=Schedule(epochs=(10,), rates=(3e-3,), sizes=(64,), mixup=0.4))
+    noisy=Schedule(epochs=(3,), lrs=(3e-3,), sizes=(64,)),
+    curated=Schedule(epochs=(10,), lrs=(3e-3,), sizes=(64,), mixup=0.4))
 
 RECIPES = {"capstone": CAPSTONE, "capstone-executed": CAPSTONE_EXECUTED, "smoke": SMOKE}
 

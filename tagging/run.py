@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from tagging.tables import check_same, index_by_fname, join_labels, read_labels,
 from tagging.waves import WaveStore
 
 STAGES = ("noisy", "curated")
+PACKAGES = ("torch", "torchaudio", "fastai", "timm", "numpy", "soundfile")      # that can change a result
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class StageFolder:
         table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": [
             join_labels([name for name, present in zip(classes, row) if present]) for row in clips.targets],
             "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
-        settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "rate": store.rate,
+        settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "sample_rate": store.sample_rate,
                     "initial_weights": source, "made_by": made_by(clips.csv)}
         with self.lock():
             if not self.settings_path.exists():
@@ -168,12 +170,12 @@ class StageFolder:
                                "Train those folds again.")
         return frame
 
-    def write_scores(self) -> dict:
+    def update_scores(self) -> dict:
         """Score the finished folds from their files, whoever trained them, and write scores.json."""
         with self.lock():       # each process reads what all have finished, so the last one writes them all
-            return self._write_scores()
+            return self._update_scores()
 
-    def _write_scores(self) -> dict:
+    def _update_scores(self) -> dict:
         folds = self.finished_folds()
         frame, truth = self.out_of_fold(folds), self.truth()
         records = [read_json(self.record(fold), "Train the fold again.") for fold in folds]
@@ -234,4 +236,5 @@ def made_by(*files: Path) -> dict:
             "date": datetime.now().astimezone().isoformat(timespec="seconds"), "commit": git("rev-parse", "HEAD"),
             "clean": None if status is None else not status,
             "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}
+            "versions": {"python": platform.python_version(), "cudnn": torch.backends.cudnn.version(),
+                         **{name: version(name) for name in PACKAGES}}}

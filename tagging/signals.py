@@ -19,10 +19,12 @@ class _Request:
 
 
 def _receive(number: int, _frame: object) -> None:
-    if _Request.number is None:             # what follows the first is ignored: the way out is not to be cut short
-        _Request.number = number
-        if not _Request.shields:
-            raise Stopped(number)
+    if _Request.number is not None:         # the second one means it: all files are whole at any moment
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    _Request.number = number
+    if not _Request.shields:
+        raise Stopped(number)
 
 
 def install() -> None:

@@ -14,10 +14,12 @@ from tagging.folds import assign_folds
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
 from tagging.model import About, Model, explain_memory
+from tagging.network import has_bf16
 from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
 from tagging.train import Examples, train_model
 from tagging.waves import open_store
+from tagging.weights import checksum
 
 
 def train_stage(stage: str, competition: Competition, folder: StageFolder, recipe: Recipe, *, folds: tuple[int, ...],
@@ -50,22 +52,23 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     clips, store = open_store(clips, recipe.trim, cache, skip_bad=skip_bad)
     competition.check_every_class(clips)
     fold_of = fold_of[clips.fnames].to_numpy()                                      # (clips,)
-    initial = load_initial(start, folds, competition.classes, store.rate, recipe) if start else {}
+    initial = load_initial(start, folds, competition.classes, store.sample_rate, recipe) if start else {}
     folder.begin(recipe, competition.classes, clips, store, fold_of, start.run if start else "scratch")
 
     print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, "
-          f"{store.hours:.1f} h at {store.rate} Hz after trimming, {recipe.network}\n"
-          f"on {describe(device)}", flush=True)
+          f"{store.hours:.1f} h at {store.sample_rate} Hz after trimming, {recipe.network}\n"
+          f"on {describe_device(device)}", flush=True)
     for fold in dict.fromkeys(folds):
         with folder.fold_lock(fold):
             if fold in folder.finished_folds():
                 print(f"fold {fold} is finished: {folder.weights(fold)}", flush=True)
                 folder.checkpoint(fold).unlink(missing_ok=True)     # a kill can come just before finish removes it
                 continue
-            about = About(stage, fold, competition.classes, store.rate, recipe)
+            about = About(stage, fold, competition.classes, store.sample_rate, recipe)
             seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])
                             for mask in (fold_of != fold, fold_of == fold))
             train_fold(folder, about, seen, unseen, device, initial.get(fold), parts)
+        folder.update_scores()
     print_scores(stage, folder)
 
 
@@ -77,25 +80,28 @@ def train_fold(folder: StageFolder, about: About, seen: Examples, unseen: Exampl
         seen, unseen: the clips to train on, and those of the fold.
         initial: weights to start from; None for random ones.
     """
-    started, fold, title = time.perf_counter(), about.fold, f"{about.stage} fold {about.fold}"
+    fold, title, origin = about.fold, f"{about.stage} fold {about.fold}", made_by()
     torch.manual_seed(seed_for(about.recipe.seed, about.stage, fold, "weights"))
-    model = Model(about).to(device)
+    model = Model(about).place(device)
     if initial:
         model.network.load_state_dict(initial)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True       # the shapes do not change within a cycle
         torch.cuda.reset_peak_memory_stats(device)
-        model.network.to(memory_format=torch.channels_last)
-    with explain_memory("Add --accumulate 2 (or 4), or choose a smaller --batch-size, --curated.sizes or --network"):
-        train_model(model, seen, unseen, title, folder.log(fold), folder.checkpoint(fold), parts)
+    with explain_memory("Add --accumulate 2 or more: the same command then goes on from the last finished epoch. Or "
+                        "train another --run with a smaller --batch-size, smaller sizes or a smaller --network."):
+        seconds = train_model(model, seen, unseen, title, folder.log(fold), folder.checkpoint(fold), parts)
+        started = time.perf_counter()
         predicted = probabilities(model, unseen.store, progress=f"{title} out-of-fold")
 
+    seconds += time.perf_counter() - started
     score = lwlrap(truth=unseen.targets, scores=predicted)
-    model.describe(score=score)
+    model.amend(score=score)
     folder.finish(fold, model, pd.DataFrame(predicted, unseen.fnames, about.classes), {
-        "lwlrap": score, "clips": len(predicted), "seconds": round(time.perf_counter() - started, 1),
-        "device": describe(device), "peak_memory_mb": peak_memory(device), **made_by()})
-    print(f"{title}  lwlrap {score:.4f}  {time.perf_counter() - started:.0f} s  -> {folder.weights(fold)}", flush=True)
+        "lwlrap": score, "clips": len(predicted), "seconds": round(seconds, 1),
+        "initial_weights": checksum(initial, "")[:16] if initial else None,
+        "device": describe_device(device), "peak_memory_mb": peak_memory(device), **origin})
+    print(f"{title}  lwlrap {score:.4f}  {seconds:.0f} s  -> {folder.weights(fold)}", flush=True)
 
 
 def check_folds(start: StageFolder, folds: tuple[int, ...]) -> None:
@@ -109,7 +115,7 @@ def check_folds(start: StageFolder, folds: tuple[int, ...]) -> None:
                            "another run with --noisy-run, or start from random weights with --from-scratch.")
 
 
-def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str, ...], rate: int,
+def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str, ...], sample_rate: int,
                  recipe: Recipe) -> dict[int, dict[str, torch.Tensor]]:
     """The stage-1 weights of each fold, checked before stage 2 begins.
 
@@ -117,18 +123,27 @@ def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str,
         TaggingError: weights of another network, other classes or another sample rate.
     """
     initial = {}
+    wanted = shapes(Model(About("curated", 0, classes, sample_rate, recipe)))
     for fold in folds:
         model = start.load(fold, classes, torch.device("cpu"))
         about = model.about
-        if (about.recipe.network, about.rate) != (recipe.network, rate):
-            raise TaggingError(f"{start.weights(fold)} is {about.recipe.network} at {about.rate} Hz, and this stage is "
-                               f"{recipe.network} at {rate} Hz. Choose the same --network and clips of the same rate.")
+        if (about.recipe.network, about.sample_rate) != (recipe.network, sample_rate):
+            raise TaggingError(f"{start.weights(fold)} is {about.recipe.network} at {about.sample_rate} Hz, and this "
+                               f"stage is {recipe.network} at {sample_rate} Hz. Choose the same --network, and clips "
+                               "of the same sample rate.")
+        if shapes(model) != wanted:     # a network of a fixed image size, and another size
+            raise TaggingError(f"{start.weights(fold)} was built for other image sizes. Choose the --curated.sizes of "
+                               "stage 1.")
         initial[fold] = model.network.state_dict()
     return initial
 
 
+def shapes(model: Model) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.network.state_dict().items()}
+
+
 def print_scores(stage: str, folder: StageFolder) -> None:
-    scores = folder.write_scores()
+    scores = folder.update_scores()
     print(f"\n{stage} stage of {folder.run}, out-of-fold lwlrap")
     for fold, score in scores["folds"].items():
         print(f"  fold {fold}   {score:.5f}")
@@ -137,10 +152,11 @@ def print_scores(stage: str, folder: StageFolder) -> None:
           f"({scores['clips']} clips)\n-> {folder.path / 'scores.json'}", flush=True)
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """Device and precision, for people."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, bf16 network and fp32 front end, channels last"
+        precision = "bf16 network, fp32 front end and head" if has_bf16(device) else "fp32"
+        return f"{torch.cuda.get_device_name(device)}, {precision}, channels last"
     return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads), fp32"
 
 

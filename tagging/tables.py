@@ -3,7 +3,8 @@
 numpy and pandas only, so that `lwlrap.py` starts quickly.
 """
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,45 +14,57 @@ from tagging.errors import TaggingError, shorten
 from tagging.files import atomic
 
 
-def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
-    """Read a csv with a header as text; the index is each row's line in the file.
+def read_rows(path: Path, columns: Sequence[str] = ("fname",)) -> Iterator[tuple[int, list[str]]]:
+    """Read a csv row by row: first the header, then what is not blank, each with its line in the file.
 
     Accepts a byte-order mark, Windows line ends, blank lines and further columns.
 
     Raises:
-        TaggingError: no such file, not a csv, a column of `columns` missing, a row of another length, no rows.
+        TaggingError: no such file, not a csv, a column of `columns` missing, a row of another length.
     """
-    path = Path(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next((row for row in reader if row), [])
-            lines, rows = [], []
+            reader, header = csv.reader(file, strict=True), None
             for row in reader:
                 if not any(field.strip() for field in row):
                     continue
+                if header is None:
+                    header = [name.strip() for name in row]
+                    check_header(Path(path), header, columns)
+                    row = header
                 if len(row) != len(header):
                     raise TaggingError(f"{path}, line {reader.line_num}: {len(row)} fields where the header has "
                                        f"{len(header)}. Quote fields that hold commas.")
-                lines.append(reader.line_num)
-                rows.append(row)
+                yield reader.line_num, row
+            if header is None:
+                check_header(Path(path), [], columns)
     except OSError as error:
         raise TaggingError(f"{path} could not be read: {error.strerror}. Check the path.") from error
     except UnicodeDecodeError as error:
         raise TaggingError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     except csv.Error as error:
-        raise TaggingError(f"{path}, line {reader.line_num}: not a csv row ({error}).") from error
+        raise TaggingError(f"{path}, line {reader.line_num}: not a csv row ({error}). Correct the row.") from error
 
-    header = [name.strip() for name in header]
+
+def check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in header]
     if missing:
         raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(header)}'.")
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     if repeated:
         raise TaggingError(f"{path}: the header names {shorten(repeated)} twice. Keep one column of each name.")
+
+
+def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
+    """Read a csv with a header as text; the index is each row's line in the file.
+
+    Raises:
+        TaggingError: as `read_rows`, or no rows.
+    """
+    (_, header), *rows = read_rows(path, columns)
     if not rows:
         raise TaggingError(f"{path} has a header and no rows.")
-    return pd.DataFrame(rows, index=lines, columns=header)
+    return pd.DataFrame([row for _, row in rows], index=[line for line, _ in rows], columns=header)
 
 
 def index_by_fname(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -108,21 +121,38 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Read a submission or a table of predictions: index fname, one float column a class.
 
     Raises:
-        TaggingError: as `read_table`; or a field that is not a finite number.
+        TaggingError: as `read_rows`; or a field that is not a finite number, or a name that stands twice.
     """
-    table = index_by_fname(lined := read_table(path), path)
-    if not len(table.columns):
+    rows = read_rows(path)
+    _, header = next(rows)
+    classes, place = [name for name in header if name != "fname"], header.index("fname")
+    if not classes:
         raise TaggingError(f"{path} has no column beside fname.")
-    text = table.to_numpy()
+    lines, fnames, values = [], [], []
+    for line, row in rows:
+        fnames.append(row.pop(place))
+        lines.append(line)
+        values.append(read_numbers(row, f"{path}, line {line} ({fnames[-1]})", classes))
+    if not lines:
+        raise TaggingError(f"{path} has a header and no rows.")
+    index = index_by_fname(pd.DataFrame({"fname": fnames}, lines), path).index
+    return pd.DataFrame(np.array(values), index, classes)
+
+
+def read_numbers(fields: list[str], where: str, columns: Sequence[str]) -> np.ndarray:
+    """(columns,) float64 of one row.
+
+    Raises:
+        TaggingError: a field that is not a finite number.
+    """
     try:
-        values = text.astype(np.float64)
+        numbers = np.array(fields, np.float64)
     except ValueError:
-        values = pd.DataFrame(text).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise TaggingError(f"{path}, line {lined.index[row]} ({table.index[row]}), column {table.columns[column]}: "
-                           f"'{text[row, column]}' is not a finite number.")
-    return pd.DataFrame(values, index=table.index, columns=table.columns)
+        numbers = pd.to_numeric(pd.Series(fields), errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        raise TaggingError(f"{where}, column {columns[wrong[0]]}: '{fields[wrong[0]]}' is not a finite number.")
+    return numbers
 
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:

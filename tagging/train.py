@@ -47,11 +47,10 @@ class TrainingBatches:
         self.model, self.fnames, self.store = model, examples.fnames, examples.store
         self.progress = Progress()
         self.batch_size = min(recipe.batch_size, len(self.store))
-        self.device = next(model.parameters()).device
+        self.device = model.device
         self.targets = torch.from_numpy(examples.targets).to(self.device, torch.float32)
-        self.crop = recipe.crop_samples(model.about.rate)
-        self.alpha = getattr(recipe, model.about.stage).mixup
-        self.dataset = self         # fastai asks for one, and for no more than its length
+        self.crop = recipe.crop_samples(model.about.sample_rate)
+        self.alpha = recipe.schedule(model.about.stage).mixup
         self.image_size = 0         # set for each cycle
 
     def __len__(self) -> int:
@@ -101,7 +100,7 @@ class ResumableLearner(Learner):
     def _do_one_batch(self):
         (images,), (targets,) = self.xb, self.yb
         total = 0
-        for some_images, some_targets in zip(images.chunk(self.parts), targets.chunk(self.parts)):
+        for some_images, some_targets in zip(images.tensor_split(self.parts), targets.tensor_split(self.parts)):
             loss = self.loss_func(self.model(some_images), some_targets) * (len(some_images) / len(images))
             loss.backward()
             total = total + loss.detach()
@@ -125,21 +124,34 @@ class Journal(Callback):
         self.log, self.checkpoint = log, checkpoint
         self.tagger, self.progress = batches.model, batches.progress
 
+    def __call__(self, event_name: str):
+        """Without fastai's wrapper, which rewrites the text of every exception that comes out of a callback."""
+        handle = getattr(type(self), event_name, None)
+        if handle:
+            handle(self)
+
     def before_train(self):
         progress = self.progress
         if progress.step:
-            self.learn.pct_train = progress.share       # fastai has set it to the start of the epoch
+            self.learn.pct_train = progress.pct_train       # fastai has set it to the start of the epoch
         self.bar = tqdm(total=len(self.batches), initial=progress.step, unit="step", leave=False, disable=None,
                         desc=f"{self.title} epoch {progress.epoch + 1}/{self.epochs}")
-        self.started = time.perf_counter()
+        self.ticked = time.perf_counter()
+
+    def tick(self):
+        """Count the time since the last tick to the epoch under way."""
+        now = time.perf_counter()
+        self.progress.seconds += now - self.ticked
+        self.ticked = now
 
     def after_batch(self):
+        self.tick()
         self.progress.end_step(self.loss, self.pct_train, self.opt.hypers[-1]["lr"])
         if self.batches.device.type == "cpu" or self.progress.step % LOOK_STEPS == 0:
             loss = self.loss.item()
             if not np.isfinite(loss):
                 self.check_losses()
-            self.bar.set_postfix(loss=f"{loss:.4f}", rate=f"{self.progress.rate:.2g}", refresh=False)
+            self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{self.progress.lr:.2g}", refresh=False)
         self.bar.update()
 
     def check_losses(self):
@@ -155,7 +167,7 @@ class Journal(Callback):
                 f"{self.title}: the loss is not finite in epoch {self.progress.epoch + 1}, batch {step + 1} of "
                 f"{len(self.batches)}, with the clips {shorten(list(self.batches.fnames[clips]), size)}. The "
                 "checkpoint of the last good epoch is kept. Look at these clips, or try another run with lower "
-                f"--{self.tagger.about.stage}.rates.")
+                f"--{self.tagger.about.stage}.lrs.")
 
     def before_validate(self):
         self.bar.close()
@@ -163,11 +175,15 @@ class Journal(Callback):
         progress, recipe = self.progress, self.tagger.about.recipe
         targets = self.valid.targets
         logits = clip_logits(self.tagger, self.valid.store, limit=recipe.epoch_windows)
+        if not np.isfinite(logits).all():
+            raise TaggingError(f"{self.title}: the predictions are not finite after epoch {progress.epoch + 1}. The "
+                               "checkpoint of the epoch before is kept. Try another run with lower learning rates.")
+        self.tick()
         valid_loss = nn.functional.binary_cross_entropy_with_logits(
             torch.from_numpy(logits), torch.from_numpy(targets).float())
         row = {"epoch": progress.epoch + 1, "train_loss": torch.stack(progress.losses).mean().item(),
                "valid_loss": valid_loss.item(), "lwlrap": lwlrap(truth=targets, scores=logits),
-               "rate": progress.rate, "seconds": time.perf_counter() - self.started}
+               "lr": progress.lr, "seconds": progress.seconds}
         with shielded():        # the epoch is in the log and in the checkpoint, or in neither
             progress.end_epoch(row)
             with atomic(self.log) as temporary:
@@ -183,11 +199,10 @@ def measure_normalisation(model: Model, store: WaveStore, crops: int = 2048) -> 
     about = model.about
     rng = np.random.default_rng(seed_for(about.recipe.seed, about.stage, about.fold, "normalisation"))
     clips = rng.permutation(len(store))[:crops]
-    size = about.recipe.crop_samples(about.rate)
+    size = about.recipe.crop_samples(about.sample_rate)
     starts = random_starts(store.lengths[clips], size, rng)
-    device = next(model.parameters()).device
     moments = []
-    for _, waves in store.batches(clips, starts, size, about.recipe.batch_size, device):
+    for _, waves in store.batches(clips, starts, size, about.recipe.batch_size, model.device):
         images = model.log_mel(waves).double()                              # (batch, 1, mels, frames)
         moments.append(torch.stack([images.mean((1, 2, 3)), images.square().mean((1, 2, 3))]))      # (2, batch)
     mean, square = torch.cat(moments, 1).mean(1).tolist()
@@ -195,39 +210,45 @@ def measure_normalisation(model: Model, store: WaveStore, crops: int = 2048) -> 
 
 
 def train_model(model: Model, train: Examples, valid: Examples, title: str, log: Path, checkpoint: Path,
-                parts: int = 1) -> None:
+                parts: int = 1) -> float:
     """Train `model` in place with the schedule of its stage, from its checkpoint if there is one.
 
     Args:
         log: csv with one row an epoch.
         parts: of each batch, one after the other; batch norm then sees the parts, not the batch.
         checkpoint: written after each epoch, and where the process is asked to stop; removed by the caller.
+    Returns:
+        seconds of all epochs, those before a stop too.
     Raises:
         TaggingError: the loss is not finite, or the checkpoint is damaged.
         Stopped: the process was asked to stop; the checkpoint is written.
     """
     recipe = model.about.recipe
-    schedule = getattr(recipe, model.about.stage)
+    schedule = recipe.schedule(model.about.stage)
     # Two training loaders because fastai wants a second one; it never draws from it.
     learner = ResumableLearner(DataLoaders(batches := TrainingBatches(model, train), batches), model.network,
                                loss_func=nn.BCEWithLogitsLoss(), opt_func=ranger, default_cbs=False)
     learner.parts = parts
+    if batches.batch_size < 2 * parts:
+        raise TaggingError(f"--accumulate {parts} leaves parts of one clip: a batch has {batches.batch_size}.")
     learner.create_opt()
     if checkpoint.exists():
         batches.progress = load_checkpoint(checkpoint, model, learner.opt)
         print(f"{title} goes on in epoch {batches.progress.epoch + 1}, after {batches.progress.step} steps", flush=True)
     elif recipe.normalise:
-        mean, deviation = measure_normalisation(model, train.store)
-        model.describe(mean=mean, deviation=deviation)
+        mean, std = measure_normalisation(model, train.store)
+        model.amend(mean=mean, std=std)
     progress = batches.progress
     learner.add_cbs([TrainEvalCallback, Journal(title, batches, valid, sum(schedule.epochs), log, checkpoint)])
     before = 0          # epochs of the cycles before
     try:
-        for epochs, rate, batches.image_size in zip(schedule.epochs, schedule.rates, schedule.sizes):
+        for epochs, lr, batches.image_size in zip(schedule.epochs, schedule.lrs, schedule.sizes):
             learner.first_epoch = progress.epoch - before
             if learner.first_epoch < epochs:
-                learner.fit_flat_cos(epochs, rate, wd=recipe.weight_decay)
+                learner.fit_flat_cos(epochs, lr, wd=recipe.weight_decay)
             before += epochs
     except Stopped:
-        save_checkpoint(checkpoint, model, learner.opt, progress)
+        if all(loss.isfinite() for loss in progress.losses):    # else the last epoch's checkpoint is the better one
+            save_checkpoint(checkpoint, model, learner.opt, progress)
         raise
+    return sum(row["seconds"] for row in progress.rows)

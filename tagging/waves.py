@@ -1,65 +1,32 @@
 """The wave store: every clip decoded and trimmed once, kept as int16 in one memory-mapped file."""
 import os
 import shutil
-import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm import tqdm
 
+from tagging.audio import RemoveSilence, load_clip
 from tagging.competition import Clips
 from tagging.errors import TaggingError
 from tagging.files import fingerprint, locked, read_json, write_json
 
-BLOCK = 1_000_000       # samples decoded at a time
-RATES = 1_000, 400_000  # Hz, what a sample rate may be
-FORMAT = 2              # raise it when the layout of the store, or what stands in it, changes
+FORMAT = 3              # raise it when the layout of the store, or what stands in it, changes
 MARGIN = 4_000_000      # zero samples before the first and after the last clip: a crop never leaves the file
-
-
-@dataclass(frozen=True)
-class RemoveSilence:
-    """Find where a clip begins and ends, as fastaudio's RemoveSilence of type Trim does.
-
-    A frame of 2048 samples is silent if its mean energy lies `threshold` dB below that of the loudest one. fastaudio
-    uses the padding as the hop from frame to frame, so both are one number here too. Frames at the edges are padded
-    by reflection, as librosa did before 0.9, on which the starting system ran.
-    """
-    threshold: float = 20.0        # dB below the loudest frame
-    pad_ms: float = 20.0           # kept on either side, and the hop
-    frame_length: int = 2048       # samples
-
-    def bounds(self, wave: np.ndarray, rate: int) -> tuple[int, int]:
-        """First sample to keep, and one past the last.
-
-        Args:
-            wave: (samples,) int16.
-            rate: samples a second.
-        """
-        hop = int(self.pad_ms / 1000 * rate)
-        if len(wave) < 2 or hop < 1:
-            return 0, len(wave)
-        padded = np.pad(wave.astype(np.float32) / 32768, self.frame_length // 2, mode="reflect")
-        frames = sliding_window_view(padded, self.frame_length)[::hop]                     # (frames, frame_length)
-        energy = np.einsum("ij,ij->i", frames, frames) / self.frame_length                 # (frames,)
-        decibels = 10 * np.log10(np.maximum(energy, 1e-10))     # the floor is librosa's
-        loud = np.flatnonzero(decibels > decibels.max() - self.threshold)
-        return max(0, int(loud[0] - 1) * hop), min(len(wave), int(loud[-1] + 2) * hop)
 
 
 class WaveStore:
     """One flat int16 file of clips, read as batches of crops.
 
     Attributes:
-        rate: samples a second.
+        sample_rate: Hz.
         lengths: (clips,) samples of each clip after trimming.
         checksums: (clips,) CRC-32 of each clip's samples.
         faults: name and reason of each clip that cannot be used.
@@ -70,13 +37,12 @@ class WaveStore:
 
     def __init__(self, folder: Path):
         index = read_json(folder / "index.json", "")
-        try:
-            self.rate: int = index["rate"]
-            self.lengths = np.array(index["lengths"], np.int64)
-            self.checksums = np.array(index["checksums"], np.int64)
-            self.faults: dict[str, str] = index["faults"]
-        except (KeyError, ValueError, TypeError) as error:
-            raise TaggingError(f"{folder / 'index.json'} is damaged: {error}.") from error
+        if index.pop("fingerprint", None) != fingerprint(index):
+            raise TaggingError(f"{folder / 'index.json'} is damaged: its checksum is wrong.")
+        self.sample_rate: int = index["sample_rate"]
+        self.lengths = np.array(index["lengths"], np.int64)
+        self.checksums = np.array(index["checksums"], np.int64)
+        self.faults: dict[str, str] = index["faults"]
         self.offsets = MARGIN + np.cumsum(self.lengths) - self.lengths           # (clips,)
         expected = int(self.lengths.sum()) + 2 * MARGIN
         path = folder / "samples.i16"
@@ -96,7 +62,7 @@ class WaveStore:
 
     @property
     def hours(self) -> float:
-        return self.lengths.sum() / self.rate / 3600
+        return self.lengths.sum() / self.sample_rate / 3600
 
     def subset(self, keep: np.ndarray) -> "WaveStore":
         """A view of the clips of the mask or at the positions `keep`."""
@@ -151,14 +117,14 @@ class WaveStore:
 
 
 def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_bad: bool = False,
-               rate: int | None = None) -> tuple[Clips, WaveStore]:
+               sample_rate: int | None = None) -> tuple[Clips, WaveStore]:
     """Open the wave store of a set of clips; make it first if it is not there.
 
     Args:
         trim: None keeps the silence.
         cache: folder of the stores. A store's name is a hash of what it depends on.
         skip_bad: leave out the clips that cannot be used, by name, instead of raising.
-        rate: samples a second that the clips must have; None takes the rate that most of them have.
+        sample_rate: Hz that the clips must have; None takes the rate that most of them have.
     Returns:
         The clips that are left, and their waves in the same order.
     Raises:
@@ -168,20 +134,17 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
              for fname, path in zip(clips.fnames, clips.paths)]
     key = fingerprint(FORMAT, asdict(trim) if trim else None, files)
     folder = Path(cache) / f"{clips.part}-{key}"
-    with locked(folder.with_name(f".{folder.name}.lock")):      # a second process waits, and finds the store made
-        try:
-            store = WaveStore(folder) if folder.is_dir() else None
-        except TaggingError as error:
-            print(f"{error} The store is made again.", flush=True)
-            shutil.rmtree(folder)
-            store = None
-        if store is None:
-            build_store(clips, trim, folder)
-            store = WaveStore(folder)
+    store = find_store(folder)
+    if store is None:
+        with locked(folder.with_name(f".{folder.name}.lock")):      # a second process waits, and finds the store made
+            store = find_store(folder)
+            if store is None:
+                build_store(clips, trim, folder)
+                store = WaveStore(folder)
 
-    if rate is not None and store.rate not in (rate, 0):        # 0: no clip can be used
-        raise TaggingError(f"The clips of {clips.csv} have {store.rate} Hz; the model was trained at {rate} Hz. "
-                           "Resample the clips, or train on clips of this rate.")
+    if sample_rate is not None and store.sample_rate not in (sample_rate, 0):        # 0: no clip can be used
+        raise TaggingError(f"The clips of {clips.csv} have {store.sample_rate} Hz; the model was trained at "
+                           f"{sample_rate} Hz. Resample the clips, or train on clips of this rate.")
     if store.faults:
         listed = "\n".join(f"  {fname}: {fault}" for fname, fault in store.faults.items())
         if not skip_bad:
@@ -192,6 +155,15 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
     if not good.any():
         raise TaggingError(f"No clip of {clips.csv} can be used.")
     return clips.subset(good), store.subset(good)
+
+
+def find_store(folder: Path) -> WaveStore | None:
+    """Open a store; None if it is not there, or is damaged, which is printed."""
+    try:
+        return WaveStore(folder) if folder.is_dir() else None
+    except TaggingError as error:
+        print(f"{error} The store is made again.", flush=True)
+        return None
 
 
 def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
@@ -228,73 +200,12 @@ def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
         for fname, rate in zip(clips.fnames, rates):
             if rate and rate != usual:
                 faults.setdefault(fname, f"{rate} Hz where most clips have {usual} Hz")
-        write_json(partial / "index.json",
-                   {"rate": usual, "lengths": lengths, "checksums": checksums, "faults": faults})
+        index = {"sample_rate": usual, "lengths": lengths, "checksums": checksums, "faults": faults}
+        write_json(partial / "index.json", index | {"fingerprint": fingerprint(index)})
+        shutil.rmtree(folder, ignore_errors=True)           # a damaged one
         partial.rename(folder)
     except OSError as error:
         raise TaggingError(f"{folder} could not be written: {error.strerror}. Free some space (a store needs about as "
                            "much as its clips), or choose another folder with --cache.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, str]:
-    """Decode and trim one clip.
-
-    Returns:
-        wave: (samples,) int16, empty if the clip cannot be used.
-        rate: samples a second, 0 if unknown.
-        fault: why the clip cannot be used, or "".
-    """
-    nothing = np.zeros(0, np.int16)
-    try:
-        if fault := riff_fault(path):
-            return nothing, 0, fault
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            if file.channels != 1:
-                return nothing, rate, f"{file.channels} channels where one is expected"
-            if not RATES[0] <= rate <= RATES[1]:
-                return nothing, 0, f"a sample rate of {rate} Hz"
-            # libsndfile does not scale floats when it is asked for integers.
-            kind = "int16" if file.subtype == "PCM_16" else "float32"
-            # In blocks, because a header may promise more samples than any memory holds.
-            blocks = []
-            while len(block := file.read(BLOCK, dtype=kind)):
-                if not np.isfinite(block).all():
-                    return nothing, rate, "samples that are not finite numbers"
-                if kind == "float32":
-                    block = np.clip(np.round(block * 32768), -32768, 32767).astype(np.int16)
-                blocks.append(block)
-            wave = np.concatenate(blocks) if blocks else nothing
-            if len(wave) < file.frames:
-                return nothing, rate, f"cut short: {file.frames - len(wave)} of {file.frames} samples are missing"
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        return nothing, 0, f"unreadable ({error})"
-    if not len(wave):
-        return nothing, rate, "no samples"
-    if wave.min() == wave.max():
-        return nothing, rate, "all silence"
-    if trim:
-        first, last = trim.bounds(wave, rate)
-        wave = wave[first:last]
-    return wave, rate, ""
-
-
-def riff_fault(path: Path) -> str:
-    """Say how much of a WAV file is missing, or ""; libsndfile reads a file that was cut short without a word."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if not size:
-            return "0 bytes"
-        if file.read(4) != b"RIFF":
-            return ""                   # another format; libsndfile judges it
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            if name == b"data":
-                # Programs that write to a pipe leave 0 or the largest number as the length.
-                missing = length - (size - file.tell()) if length not in (0, 0xFFFFFFFF) else 0
-                return f"cut short: {missing} of {length} bytes are missing" if missing > 0 else ""
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return "cut short: it has no data chunk"

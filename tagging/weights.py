@@ -45,7 +45,11 @@ def read_weights(path: Path, kind: str, remedy: str) -> tuple[dict[str, torch.Te
         raise TaggingError(f"{path} is of the kind '{header.get('kind')}' where '{kind}' is read. {remedy}")
     if header.get("checksum") != checksum(tensors, header.get("about", "")):
         raise TaggingError(f"{path} is damaged: its checksum is wrong. {remedy}")
-    return tensors, json.loads(header["about"])
+    try:
+        about = json.loads(header["about"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise TaggingError(f"{path} is damaged: its description cannot be read ({error!r}). {remedy}") from error
+    return tensors, about
 
 
 def checksum(tensors: dict[str, torch.Tensor], about: str) -> str:

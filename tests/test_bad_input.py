@@ -200,7 +200,7 @@ def test_a_checkpoint_with_its_classes_in_another_order(own, trained, expect_err
 
 @pytest.mark.parametrize("words, named", [
     (["--recipe", "gold"], "capstone"), (["--network", "resnet50"], "timm:NAME"), (["--device", "tpu9"], "tpu9"),
-    (["--noisy.epochs", "1", "2"], "--noisy.rates"), (["--crop-seconds", "0"], "--crop-seconds")])
+    (["--noisy.epochs", "1", "2"], "--noisy.lrs"), (["--crop-seconds", "0"], "--crop-seconds")])
 def test_an_option_out_of_its_range(workshop, expect_error, words, named):
     expect_error(workshop.train("train_noisy.py", "r", *TINY, *words), named)
 

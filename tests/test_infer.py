@@ -146,7 +146,7 @@ def test_a_clip_has_the_same_logits_in_other_company(model, store):
 @pytest.mark.parametrize("batch", [1, 3, 5])
 def test_batch_boundaries_do_not_matter(model, store, monkeypatch, batch):
     expected = clip_logits(model, store)
-    monkeypatch.setattr(infer, "BATCH", batch)          # also within the windows of a clip
+    monkeypatch.setattr(infer, "BATCH", {"cpu": batch})          # also within the windows of a clip
     np.testing.assert_allclose(clip_logits(model, store), expected, atol=1e-5)
 
 

@@ -16,8 +16,8 @@ WIDE_MEL = {"n_fft": 928, "win_length": 371, "hop_length": 250, "n_mels": 40, "f
 
 
 def log_mel(rate, mel, top_db=60.0):
-    return LogMel(rate=rate, n_fft=mel["n_fft"], window=mel["win_length"], hop=mel["hop_length"], mels=mel["n_mels"],
-                  f_min=mel["fmin"], f_max=mel["fmax"], top_db=top_db)
+    return LogMel(sample_rate=rate, n_fft=mel["n_fft"], window=mel["win_length"], hop=mel["hop_length"],
+                  mels=mel["n_mels"], f_min=mel["fmin"], f_max=mel["fmax"], top_db=top_db)
 
 
 def sound(kind, rate, seconds=0.7):

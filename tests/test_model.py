@@ -185,13 +185,15 @@ def test_a_network_of_one_size_gets_it_in_both_stages():
         assert own(waves(1)).shape == (1, 4)
 
 
-def test_describe_sets_what_is_known_later():
-    own = Model(replace(ABOUT, mean=0.0, deviation=1.0, score=None))
-    own.describe(mean=-31.25, deviation=12.5, score=0.875)
+def test_amend_sets_what_is_known_later():
+    own = Model(replace(ABOUT, mean=0.0, std=1.0, score=None))
+    own.amend(mean=-31.25, std=12.5, score=0.875)
     assert own.about == ABOUT
 
 
 def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda size, device: zeros(size))       # a GPU that works
     for available, kind in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda answer=available: answer)
         assert choose_device("auto").type == kind

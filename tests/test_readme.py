@@ -33,7 +33,8 @@ def test_every_module_and_script_is_in_the_tree():
     assert modules and modules <= set(tree())
 
 
-@pytest.mark.parametrize("document", ["README.md", "LOG.md", "data/README.md", "models/README.md", "docs/reliability.md"])
+@pytest.mark.parametrize("document", [
+    "README.md", "LOG.md", "data/README.md", "models/README.md", "docs/reliability.md"])
 def test_every_link_within_the_repository_leads_somewhere(document):
     text = (ROOT / document).read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):

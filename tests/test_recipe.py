@@ -76,13 +76,13 @@ def test_a_knob_out_of_its_range_is_named(flag, changes):
 @pytest.mark.parametrize("stage", ["noisy", "curated"])
 @pytest.mark.parametrize("knob, changes", [
     ("epochs", {"epochs": (1, 2, 3)}),
-    ("rates", {"rates": (1e-3, 1e-3, 1e-3)}),
+    ("lrs", {"lrs": (1e-3, 1e-3, 1e-3)}),
     ("sizes", {"sizes": (64, 64, 64)}),
-    ("epochs", {"epochs": (), "rates": (), "sizes": ()}),
-    ("epochs", {"epochs": (0,), "rates": (1e-3,), "sizes": (64,)}),
-    ("rates", {"epochs": (1,), "rates": (0.0,), "sizes": (64,)}),
-    ("rates", {"epochs": (1,), "rates": (10.0,), "sizes": (64,)}),
-    ("sizes", {"epochs": (1,), "rates": (1e-3,), "sizes": (31,)}),
+    ("epochs", {"epochs": (), "lrs": (), "sizes": ()}),
+    ("epochs", {"epochs": (0,), "lrs": (1e-3,), "sizes": (64,)}),
+    ("lrs", {"epochs": (1,), "lrs": (0.0,), "sizes": (64,)}),
+    ("lrs", {"epochs": (1,), "lrs": (10.0,), "sizes": (64,)}),
+    ("sizes", {"epochs": (1,), "lrs": (1e-3,), "sizes": (31,)}),
     ("mixup", {"mixup": -0.1}),
 ])
 def test_a_knob_of_a_stage_out_of_its_range_is_named(stage, knob, changes):
@@ -131,9 +131,9 @@ def test_capstone_and_what_was_executed_differ_in_just_these_knobs():
 
 def test_capstone_is_the_published_schedule():
     knobs = flat(RECIPES["capstone"])
-    assert knobs["noisy.epochs"] == (10, 10) and knobs["noisy.rates"] == (3e-3, 1e-3)
+    assert knobs["noisy.epochs"] == (10, 10) and knobs["noisy.lrs"] == (3e-3, 1e-3)
     assert knobs["noisy.sizes"] == (128, 256) and knobs["noisy.mixup"] == 0
-    assert knobs["curated.epochs"] == (50,) and knobs["curated.rates"] == (3e-4,)
+    assert knobs["curated.epochs"] == (50,) and knobs["curated.lrs"] == (3e-4,)
     assert knobs["curated.sizes"] == (256,) and knobs["curated.mixup"] == 0.4
     assert (knobs["network"], knobs["fold_count"], knobs["fold_seed"], knobs["batch_size"]) == ("xresnet50", 5, 42, 64)
 

@@ -17,9 +17,10 @@ import soundfile
 import torch
 
 from tagging import waves
+from tagging.audio import RemoveSilence
 from tagging.competition import Clips
 from tagging.errors import TaggingError
-from tagging.waves import RemoveSilence, WaveStore, open_store
+from tagging.waves import WaveStore, open_store
 
 RATE = 16_000
 MARGIN = 12_000
@@ -132,7 +133,7 @@ def test_16_bit_clips_keep_their_samples_and_their_order(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)      # a chunk is 16 clips: the order must survive its end
     sounds = {f"{i:02d}.wav": noise(50 + 7 * i, i) for i in range(20)}
     clips, store = open_store(write_clips(tmp_path, sounds), None, tmp_path / "cache")
-    assert list(clips.fnames) == list(sounds) and store.rate == RATE and len(store) == 20
+    assert list(clips.fnames) == list(sounds) and store.sample_rate == RATE and len(store) == 20
     for i, samples in enumerate(sounds.values()):
         assert np.array_equal(whole(store, i), samples)
     assert store.hours == pytest.approx(sum(map(len, sounds.values())) / RATE / 3600)
@@ -367,7 +368,7 @@ import numpy as np
 from tagging import waves
 waves.MARGIN = {MARGIN}
 store = waves.WaveStore(pathlib.Path(sys.argv[1]))
-print(len(store), store.rate, hashlib.sha256(store.crops(np.arange(3), np.array([-9, 0, 9]), 800)).hexdigest())
+print(len(store), store.sample_rate, hashlib.sha256(store.crops(np.arange(3), np.array([-9, 0, 9]), 800)).hexdigest())
 """
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True,
                           cwd=ROOT)
@@ -454,9 +455,9 @@ def test_where_no_clip_is_good_the_error_names_the_csv(faulty, tmp_path):
 
 def test_clips_of_another_rate_than_the_models_are_refused_with_both_rates(tmp_path):
     clips = write_clips(tmp_path, {"a.wav": noise(300)})
-    assert len(open_store(clips, None, tmp_path / "cache", rate=RATE)[1]) == 1
+    assert len(open_store(clips, None, tmp_path / "cache", sample_rate=RATE)[1]) == 1
     with pytest.raises(TaggingError, match=r"train.csv have 16000 Hz.*44100 Hz"):
-        open_store(clips, None, tmp_path / "cache", rate=44_100)
+        open_store(clips, None, tmp_path / "cache", sample_rate=44_100)
 
 
 def test_the_margin_holds_a_minute_at_any_usual_rate(monkeypatch):

@@ -22,13 +22,13 @@ def main() -> None:
         compare(*([stage_folder(args.models, run, stage) for stage in STAGES] for run in args.compare))
         return
     paths = [path.parent for path in args.models.glob("*/*/settings.json")]
-    rows = [describe(StageFolder(path)) for path in paths]
+    rows = [summarise(StageFolder(path)) for path in paths]
     if not rows:
         raise TaggingError(f"{args.models} holds no run. Train one, or name its folder with --models.")
     print(pd.DataFrame(rows).sort_values("date", ascending=False).to_string(index=False, na_rep="-"))
 
 
-def describe(folder: StageFolder) -> dict:
+def summarise(folder: StageFolder) -> dict:
     """One row of the list."""
     settings, scores_path = folder.settings(), folder.path / "scores.json"
     scores = read_json(scores_path, "Train a fold again.") if scores_path.exists() else {}
