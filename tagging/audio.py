@@ -9,6 +9,7 @@ import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
 
 BLOCK = 1_000_000       # samples decoded at a time
+LONGEST = 16_000_000    # samples of a clip, 6 minutes at 44.1 kHz; a few kilobytes of flac can hold hours of silence
 RATES = 1_000, 400_000  # Hz, what a sample rate may be
 
 
@@ -60,6 +61,8 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
                 return nothing, rate, f"{file.channels} channels where one is expected"
             if not RATES[0] <= rate <= RATES[1]:
                 return nothing, 0, f"a sample rate of {rate} Hz"
+            if file.frames > LONGEST:
+                return nothing, rate, f"too long: {file.frames} samples where at most {LONGEST} are read; cut it"
             # libsndfile does not scale floats when it is asked for integers.
             kind = "int16" if file.subtype == "PCM_16" else "float32"
             # In blocks, because a header may promise more samples than any memory holds.
@@ -68,12 +71,12 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
                 if not np.isfinite(block).all():
                     return nothing, rate, "samples that are not finite numbers"
                 if kind == "float32":
-                    block = np.clip(np.round(block * 32768), -32768, 32767).astype(np.int16)
+                    block = np.round(np.clip(block, -1, 32767 / 32768) * 32768).astype(np.int16)
                 blocks.append(block)
             wave = np.concatenate(blocks) if blocks else nothing
             if len(wave) < file.frames:
                 return nothing, rate, f"cut short: {file.frames - len(wave)} of {file.frames} samples are missing"
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:     # TypeError: a name with .raw
         return nothing, 0, f"unreadable ({error})"
     if not len(wave):
         return nothing, rate, "no samples"

@@ -170,7 +170,7 @@ def find_clips(table_path: Path, folder: Path, fnames: Sequence[str]) -> list[Pa
             path = (home / fname).resolve()
             if not path.is_relative_to(home):
                 raise TaggingError(f"{table_path}: '{fname}' lies outside {folder}. Put the file into the folder.")
-            if not path.is_file():
+            if not (path.is_file() and (folder / fname).is_file()):     # resolve() lets a/.. be nothing, open() not
                 missing.append(str(folder / fname))
         except (OSError, ValueError, RuntimeError) as error:       # too long, a NUL in it, a link to itself
             raise TaggingError(f"{table_path}: {fname!r} cannot be a file's name: {error}. Rename the clip.") from error

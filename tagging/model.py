@@ -1,5 +1,6 @@
 """A trained model: waves in, logits out, in one file that says all that is needed to rebuild it."""
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import nn
 from tagging.augment import lighting, mask_freq, mask_time, resize
 from tagging.errors import TaggingError
 from tagging.network import build_network
-from tagging.recipe import Recipe, recipe_from_dict
+from tagging.recipe import Recipe, checked, demand, recipe_from_dict
 from tagging.weights import read_weights, write_weights
 
 KIND = "audio-tagging model 1"      # raise the number when older code would read a newer file wrongly
@@ -85,6 +86,13 @@ class Model(nn.Module):
         write_weights(path, KIND, self.network.state_dict(), dataclasses.asdict(self.about))
 
 
+def network_shapes(recipe: Recipe, classes: tuple[str, ...]) -> dict[str, torch.Size]:
+    """The shape of each tensor of the network, which is built without taking memory."""
+    with torch.device("meta"):
+        network = build_network(recipe.network, len(classes), recipe.curated.sizes[-1])
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
 def load_model(path: Path, device: torch.device = torch.device("cpu")) -> Model:  # noqa: B008, it is immutable
     """Rebuild a model from its file, in evaluation mode.
 
@@ -94,10 +102,17 @@ def load_model(path: Path, device: torch.device = torch.device("cpu")) -> Model:
     remedy = "Train the fold again, or copy the file again from where it came."
     weights, about = read_weights(path, KIND, remedy)
     try:
-        about = About(**about | {"classes": tuple(about["classes"]), "recipe": recipe_from_dict(about["recipe"])})
+        about |= {"classes": tuple(about["classes"]), "recipe": recipe_from_dict(about["recipe"])}
+        about = checked(About, about)
+        demand(about.stage in ("noisy", "curated"), f"there is no stage '{about.stage}'")
+        demand(math.isfinite(about.mean) and math.isfinite(about.std) and about.std > 0,
+               f"mean {about.mean} and std {about.std} cannot be used")
+        # First without memory: a small file may name a network of gigabytes.
+        demand({name: value.shape for name, value in weights.items()} == network_shapes(about.recipe, about.classes),
+               "its tensors are not those of its network")
         model = Model(about)
         model.network.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError, TaggingError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, TaggingError) as error:
         raise TaggingError(f"{path} does not fit this version: {error} {remedy}") from error
     return model.place(device).eval()
 

@@ -5,7 +5,9 @@ The command line and its --help are made from these dataclasses.
 import dataclasses
 from dataclasses import dataclass, replace
 
-from tagging.audio import RemoveSilence
+from typeguard import TypeCheckError, check_type
+
+from tagging.audio import RATES, RemoveSilence
 from tagging.errors import TaggingError
 from tagging.mel import LogMel
 
@@ -69,14 +71,15 @@ class Recipe:
                    "as many values each as there are cycles")
             demand(min(schedule.epochs) > 0, f"--{name}.epochs must be 1 or more")
             demand(all(0 < lr < 10 for lr in schedule.lrs), f"--{name}.lrs must be above 0 and below 10")
-            demand(min(schedule.sizes) >= 32, f"--{name}.sizes must be 32 or more")
+            demand(all(32 <= size <= 2048 for size in schedule.sizes), f"--{name}.sizes must be 32 to 2048")
             demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
         demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")
         demand(0 <= self.trim_db < 200, "--trim-db must be 0 or more and below 200")
         demand(0 < self.crop_seconds <= 60, "--crop-seconds must be above 0 and at most 60")
         demand(0 <= self.window_overlap < 1, "--window-overlap must be 0 or more and below 1")
-        demand(self.n_fft >= self.n_window >= 16, "--n-window must be 16 or more and at most --n-fft")
-        demand(min(self.mels, self.frames) >= 8, "--mels and --frames must be 8 or more")
+        demand(2**17 >= self.n_fft >= self.n_window >= 16,
+               "--n-window must be 16 or more and at most --n-fft, and that at most 131072")
+        demand(all(8 <= side <= 2048 for side in (self.mels, self.frames)), "--mels and --frames must be 8 to 2048")
         demand(0 <= self.f_min < self.f_max < 1e6, "--f-min must be 0 or more and below --f-max")
         demand(0 < self.top_db < 1000, "--top-db must be above 0 and below 1000")
         demand(0 <= self.mask_width[0] <= self.mask_width[1], "--mask-width must be two numbers in order")
@@ -103,6 +106,7 @@ class Recipe:
         Raises:
             TaggingError: a knob that clips of this sample rate cannot have.
         """
+        demand(RATES[0] <= sample_rate <= RATES[1], f"clips of {sample_rate} Hz cannot be used")
         scale, crop = sample_rate / 44_100, self.crop_samples(sample_rate)
         n_fft = 2 * round(self.n_fft * scale / 2)       # even: the last bin then lies at half the sample rate
         demand(crop > n_fft // 2, f"--crop-seconds {self.crop_seconds} is too short for --n-fft at {sample_rate} Hz")
@@ -147,7 +151,22 @@ def recipe_from_dict(knobs: dict) -> Recipe:
         if odd:
             raise TaggingError(f"the settings were written by another version: they differ in the knobs {odd}. "
                                "Use that version, or train again.")
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return checked(kind, {name: tuple(value) if isinstance(value, list) else value
+                              for name, value in values.items()})
 
     schedules = {name: build(Schedule, knobs[name]) for name in ("noisy", "curated") if name in knobs}
     return build(Recipe, knobs | schedules)
+
+
+def checked(kind: type, values: dict):
+    """Build a dataclass from JSON, whose values may be of any type.
+
+    Raises:
+        TaggingError: a value that the field cannot have.
+    """
+    for field in dataclasses.fields(kind):
+        try:
+            check_type(values.get(field.name, field.default), field.type)
+        except TypeCheckError as error:
+            raise TaggingError(f"{field.name} has a wrong value: {error}.") from error
+    return kind(**values)

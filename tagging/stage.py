@@ -13,7 +13,7 @@ from tagging.files import seed_for
 from tagging.folds import assign_folds
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
-from tagging.model import About, Model, explain_memory
+from tagging.model import About, Model, explain_memory, network_shapes
 from tagging.network import has_bf16
 from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
@@ -123,7 +123,7 @@ def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str,
         TaggingError: weights of another network, other classes or another sample rate.
     """
     initial = {}
-    wanted = shapes(Model(About("curated", 0, classes, sample_rate, recipe)))
+    wanted = network_shapes(recipe, classes)
     for fold in folds:
         model = start.load(fold, classes, torch.device("cpu"))
         about = model.about
@@ -131,15 +131,12 @@ def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str,
             raise TaggingError(f"{start.weights(fold)} is {about.recipe.network} at {about.sample_rate} Hz, and this "
                                f"stage is {recipe.network} at {sample_rate} Hz. Choose the same --network, and clips "
                                "of the same sample rate.")
-        if shapes(model) != wanted:     # a network of a fixed image size, and another size
+        weights = model.network.state_dict()
+        if {name: value.shape for name, value in weights.items()} != wanted:    # it takes one image size, and not this
             raise TaggingError(f"{start.weights(fold)} was built for other image sizes. Choose the --curated.sizes of "
                                "stage 1.")
-        initial[fold] = model.network.state_dict()
+        initial[fold] = weights
     return initial
-
-
-def shapes(model: Model) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in model.network.state_dict().items()}
 
 
 def print_scores(stage: str, folder: StageFolder) -> None:

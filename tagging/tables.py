@@ -3,6 +3,7 @@
 numpy and pandas only, so that `lwlrap.py` starts quickly.
 """
 import csv
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import pandas as pd
 
 from tagging.errors import TaggingError, shorten
 from tagging.files import atomic
+
+MAX_COLUMNS = 10_000
 
 
 def read_rows(path: Path, columns: Sequence[str] = ("fname",)) -> Iterator[tuple[int, list[str]]]:
@@ -47,6 +50,8 @@ def read_rows(path: Path, columns: Sequence[str] = ("fname",)) -> Iterator[tuple
 
 
 def check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise TaggingError(f"{path} has {len(header)} columns where at most {MAX_COLUMNS} are read. Is it another file?")
     missing = [name for name in columns if name not in header]
     if missing:
         raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(header)}'.")
@@ -61,10 +66,17 @@ def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
     Raises:
         TaggingError: as `read_rows`, or no rows.
     """
-    (_, header), *rows = read_rows(path, columns)
-    if not rows:
+    rows = read_rows(path, columns)
+    _, header = next(rows)
+    # By columns, and a text that stands in many rows is kept once: lists of rows take many times the file's size.
+    lines, fields, known = array("q"), [[] for _ in header], {}
+    for line, row in rows:
+        lines.append(line)
+        for column, field in zip(fields, row):
+            column.append(known.setdefault(field, field))
+    if not lines:
         raise TaggingError(f"{path} has a header and no rows.")
-    return pd.DataFrame([row for _, row in rows], index=[line for line, _ in rows], columns=header)
+    return pd.DataFrame(dict(zip(header, fields)), index=np.array(lines))
 
 
 def index_by_fname(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -147,6 +159,8 @@ def read_numbers(fields: list[str], where: str, columns: Sequence[str]) -> np.nd
     """
     try:
         numbers = np.array(fields, np.float64)
+        if "_" in (text := "".join(fields)) or not text.isascii():      # numpy reads 1_000 and digits of all alphabets
+            raise ValueError
     except ValueError:
         numbers = pd.to_numeric(pd.Series(fields), errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isfinite(numbers))

@@ -39,7 +39,7 @@ def read_weights(path: Path, kind: str, remedy: str) -> tuple[dict[str, torch.Te
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except FileNotFoundError as error:
         raise TaggingError(f"{path} is missing. {remedy}") from error
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise TaggingError(f"{path} is damaged: {error}. {remedy}") from error
     if header.get("kind") != kind:
         raise TaggingError(f"{path} is of the kind '{header.get('kind')}' where '{kind}' is read. {remedy}")
@@ -49,6 +49,8 @@ def read_weights(path: Path, kind: str, remedy: str) -> tuple[dict[str, torch.Te
         about = json.loads(header["about"])
     except (KeyError, ValueError, RecursionError) as error:
         raise TaggingError(f"{path} is damaged: its description cannot be read ({error!r}). {remedy}") from error
+    if not isinstance(about, dict):
+        raise TaggingError(f"{path} is damaged: its description is no JSON object. {remedy}")
     return tensors, about
 
 
