@@ -51,7 +51,7 @@ def read_rows(path: Path, columns: Sequence[str] = ("fname",)) -> Iterator[tuple
 
 def check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
     if len(header) > MAX_COLUMNS:
-        raise TaggingError(f"{path} has {len(header)} columns where at most {MAX_COLUMNS} are read. Is it another file?")
+        raise TaggingError(f"{path} has {len(header)} columns where at most {MAX_COLUMNS} are read. Is it the file?")
     missing = [name for name in columns if name not in header]
     if missing:
         raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(header)}'.")
