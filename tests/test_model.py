@@ -146,7 +146,7 @@ def rewrite_about(path, **changes):
     (lambda path: rewrite_about(path, classes=None), "'classes'"),
     (lambda path: rewrite_about(path, colour="red"), "'colour'"),
     (lambda path: rewrite_about(path, recipe={}), "top_db"),
-    (lambda path: rewrite_about(path, classes=["one", "class", "fewer"]), "size mismatch"),
+    (lambda path: rewrite_about(path, classes=["one", "class", "fewer"]), "tensors are not those"),
 ], ids=["missing", "empty", "half", "header cut", "one byte cut", "one byte more", "text", "pickle", "no metadata",
         "kind", "no checksum", "no about", "no classes", "unknown field", "no knobs", "other classes"])
 def test_a_file_that_is_none_of_ours_is_named_with_its_remedy(path, harm, told):
