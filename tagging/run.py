@@ -119,9 +119,14 @@ class StageFolder:
     def settings(self) -> dict:
         """
         Raises:
-            TaggingError: there is no such run.
+            TaggingError: there is no such run, or it is of another version.
         """
-        return read_json(self.settings_path, "Check the name of the run with `ls models`, or train it first.")
+        content = read_json(self.settings_path, "Check the name of the run with `ls models`, or train it first.")
+        missing = {"recipe", "classes", "sample_rate", "initial_weights", "made_by"} - set(content)
+        if missing:
+            raise TaggingError(f"{self.settings_path} lacks {shorten(sorted(missing))}: it was written by another "
+                               "version. Use that version, or train again.")
+        return content
 
     def recipe(self) -> Recipe:
         return recipe_from_dict(self.settings()["recipe"])

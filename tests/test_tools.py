@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from conftest import TINY, Workshop
 
+from tagging.errors import TaggingError
 from tools import runs, verify
 
 
@@ -83,3 +84,18 @@ def test_two_runs_are_compared(copied, monkeypatch, capsys):
     _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models", "--compare", "first", "later")
     assert "recipe.batch_size: 16 -> 8" in out and "initial_weights: first -> scratch" in out
     assert "noisy exists" in out and "recipe.network" not in out
+
+
+def test_a_run_of_another_version_does_not_hide_the_others(copied, monkeypatch, capsys):
+    path = copied.stage("first", "noisy") / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["sample_rate"]
+    path.write_text(json.dumps(settings))
+    _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models")
+    assert "curated" in out.splitlines()[1] and f"not listed: {path} lacks sample_rate" in out
+
+
+def test_no_run_at_all_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["runs", "--models", str(tmp_path)])
+    with pytest.raises(TaggingError, match="holds no run"):
+        runs.main()

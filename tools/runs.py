@@ -21,23 +21,30 @@ def main() -> None:
     if args.compare:
         compare(*([stage_folder(args.models, run, stage) for stage in STAGES] for run in args.compare))
         return
-    paths = [path.parent for path in args.models.glob("*/*/settings.json")]
-    rows = [summarise(StageFolder(path)) for path in paths]
-    if not rows:
+    rows, odd = [], []
+    for path in sorted(args.models.glob("*/*/settings.json")):
+        try:
+            rows.append(summarise(StageFolder(path.parent)))
+        except TaggingError as error:       # one odd run must not hide the others
+            odd.append(error)
+    if rows:
+        print(pd.DataFrame(rows).sort_values("date", ascending=False).to_string(index=False, na_rep="-"))
+    for error in odd:
+        print(f"not listed: {error}")
+    if not rows and not odd:
         raise TaggingError(f"{args.models} holds no run. Train one, or name its folder with --models.")
-    print(pd.DataFrame(rows).sort_values("date", ascending=False).to_string(index=False, na_rep="-"))
 
 
 def summarise(folder: StageFolder) -> dict:
     """One row of the list."""
-    settings, scores_path = folder.settings(), folder.path / "scores.json"
+    settings, recipe, scores_path = folder.settings(), folder.recipe(), folder.path / "scores.json"
     scores = read_json(scores_path, "Train a fold again.") if scores_path.exists() else {}
     score = "-" if not scores else f"{scores['mean']:.4f}"
     spread = f" +- {scores['spread']:.4f}" if scores.get("spread") is not None else ""
     made = settings["made_by"]
     return {"run": folder.run, "stage": folder.path.name, "date": made["date"],
-            "folds": f"{len(scores.get('folds', ()))}/{settings['recipe']['fold_count']}", "lwlrap": score + spread,
-            "together": f"{scores['out_of_fold']:.4f}" if scores else "-", "network": settings["recipe"]["network"],
+            "folds": f"{len(scores.get('folds', ()))}/{recipe.fold_count}", "lwlrap": score + spread,
+            "together": f"{scores['out_of_fold']:.4f}" if scores else "-", "network": recipe.network,
             "minutes": round(scores["seconds"] / 60, 1) if scores else None,
             "commit": (made["commit"] or "-")[:7] + ("" if made["clean"] else "*")}
 
