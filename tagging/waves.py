@@ -19,6 +19,7 @@ from tagging.errors import TaggingError
 from tagging.files import fingerprint, locked, read_json, write_json
 
 FORMAT = 3              # raise it when the layout of the store, or what stands in it, changes
+LISTED = 200            # faulty clips named on the screen
 MARGIN = 4_000_000      # zero samples before the first and after the last clip: a crop never leaves the file
 
 
@@ -146,7 +147,9 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
         raise TaggingError(f"The clips of {clips.csv} have {store.sample_rate} Hz; the model was trained at "
                            f"{sample_rate} Hz. Resample the clips, or train on clips of this rate.")
     if store.faults:
-        listed = "\n".join(f"  {fname}: {fault}" for fname, fault in store.faults.items())
+        listed = "\n".join([f"  {fname}: {fault}" for fname, fault in store.faults.items()][:LISTED])
+        if len(store.faults) > LISTED:
+            listed += f"\n  and {len(store.faults) - LISTED} more: see {folder / 'index.json'}"
         if not skip_bad:
             raise TaggingError(f"{len(store.faults)} of {len(clips)} clips named in {clips.csv} cannot be used:\n"
                                f"{listed}\nMend the files, or leave these clips out with --skip-bad-clips.")
