@@ -230,8 +230,8 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
                                loss_func=nn.BCEWithLogitsLoss(), opt_func=ranger, default_cbs=False)
     learner.parts = parts
     if batches.batch_size < 2 * parts:
-        raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves parts of one clip, and "
-                           "batch norm needs two. Train on more clips, or lower --accumulate.")
+        raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves parts of one clip, "
+                           "and batch norm needs two. Train on more clips, or lower --accumulate.")
     learner.create_opt()
     if checkpoint.exists():
         batches.progress = load_checkpoint(checkpoint, model, learner.opt)
