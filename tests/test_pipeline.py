@@ -1,5 +1,6 @@
 """The whole path through the real scripts, on a small synthetic competition."""
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import label_ranking_average_precision_score
 
+from tagging.audio import RemoveSilence
+from tagging.competition import open_competition
 from tagging.tables import read_labels, read_scores
+from tagging.waves import open_store
 
 
 def classes_of(shop: Workshop) -> list[str]:
@@ -126,6 +130,17 @@ def test_same_seed_same_bits_for_folds_in_any_order(trained, workshop):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes()
             mine, other = (load_file(folder / f"fold{fold}.safetensors") for folder in (ours, theirs))
             assert all(mine[key].equal(other[key]) for key in other)
+
+
+def test_the_store_is_the_same_for_any_number_of_decoding_threads(sample, tmp_path, monkeypatch):
+    clips = open_competition(sample).clips("noisy")
+    stores = []
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(os, "cpu_count", lambda count=threads: count)
+        open_store(clips, RemoveSilence(), tmp_path / str(threads))
+        (folder,) = (tmp_path / str(threads)).glob("noisy-*")
+        stores.append([(folder / name).read_bytes() for name in ("samples.i16", "index.json")])
+    assert stores[0] == stores[1] == stores[2]
 
 
 def test_another_seed_gives_other_weights(trained, workshop):
