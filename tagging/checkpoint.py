@@ -1,5 +1,6 @@
 """The state of a training that is under way, whole enough to go on to the same bits."""
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -70,7 +71,8 @@ def load_checkpoint(path: Path, model: Model, optimiser: Lookahead) -> Progress:
     tensors = {name: value.to(model.device) for name, value in tensors.items()}
     try:
         model.amend(mean=about["model"]["mean"], std=about["model"]["std"])
-        if json_like(about["model"]) != json_like(dataclasses.asdict(model.about)):
+        # Through JSON, which gives tuples back as lists.
+        if about["model"] != json.loads(json.dumps(dataclasses.asdict(model.about))):
             raise TaggingError(f"{path} belongs to another stage, fold or recipe. {remedy}")
         model.network.load_state_dict(part(tensors, "network."))
         parameters = list(chain.from_iterable(optimiser.param_lists))
@@ -93,10 +95,3 @@ def load_checkpoint(path: Path, model: Model, optimiser: Lookahead) -> Progress:
 
 def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def json_like(content: object) -> object:
-    """Tuples as lists, as JSON gives them back."""
-    if isinstance(content, dict):
-        return {name: json_like(value) for name, value in content.items()}
-    return [json_like(value) for value in content] if isinstance(content, tuple | list) else content

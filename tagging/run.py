@@ -178,22 +178,19 @@ class StageFolder:
     def update_scores(self) -> dict:
         """Score the finished folds from their files, whoever trained them, and write scores.json."""
         with self.lock():       # each process reads what all have finished, so the last one writes them all
-            return self._update_scores()
-
-    def _update_scores(self) -> dict:
-        folds = self.finished_folds()
-        frame, truth = self.out_of_fold(folds), self.truth()
-        records = [read_json(self.record(fold), "Train the fold again.") for fold in folds]
-        values = [record["lwlrap"] for record in records]
-        summary = {"folds": {str(fold): value for fold, value in zip(folds, values)},
-                   "mean": float(np.mean(values)),
-                   "spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-                   "out_of_fold": lwlrap(truth=truth.loc[frame.index].to_numpy(), scores=frame.to_numpy()),
-                   "clips": len(frame), "seconds": sum(record["seconds"] for record in records),
-                   "peak_memory_mb": {place: max(record["peak_memory_mb"].get(place, 0) for record in records)
-                                      for place in records[0]["peak_memory_mb"]}}
-        write_json(self.path / "scores.json", summary)
-        return summary
+            folds = self.finished_folds()
+            frame, truth = self.out_of_fold(folds), self.truth()
+            records = [read_json(self.record(fold), "Train the fold again.") for fold in folds]
+            values = [record["lwlrap"] for record in records]
+            summary = {"folds": {str(fold): value for fold, value in zip(folds, values)},
+                       "mean": float(np.mean(values)),
+                       "spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                       "out_of_fold": lwlrap(truth=truth.loc[frame.index].to_numpy(), scores=frame.to_numpy()),
+                       "clips": len(frame), "seconds": sum(record["seconds"] for record in records),
+                       "peak_memory_mb": {place: max(record["peak_memory_mb"].get(place, 0) for record in records)
+                                          for place in records[0]["peak_memory_mb"]}}
+            write_json(self.path / "scores.json", summary)
+            return summary
 
 
 def stage_folder(models: Path, run: str, stage: str) -> StageFolder:
