@@ -1,19 +1,12 @@
-"""The one exception family, and how a script shows it."""
+"""How a script shows its errors."""
 import faulthandler
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tagging import signals
+from tagging_lite.errors import TaggingError, shorten
 
-
-class TaggingError(Exception):
-    """Something the user can put right. The message names the file, the row and the remedy."""
-
-
-def shorten(items: Sequence, limit: int = 10) -> str:
-    """Join `items` for a message, and count what is left out after the first `limit`."""
-    shown = ", ".join(map(str, items[:limit]))
-    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+__all__ = ["TaggingError", "run_script", "shorten"]
 
 
 def run_script(main: Callable[[], None]) -> None:

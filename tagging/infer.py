@@ -1,4 +1,6 @@
 """Clips -> logits and probabilities, through evenly placed windows or through augmented views."""
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -6,32 +8,10 @@ from tqdm import tqdm
 from tagging.files import seed_for
 from tagging.model import Model
 from tagging.waves import WaveStore
+from tagging_lite.tagger import Hearing, Tagger
+from tagging_lite.windows import place_windows
 
 BATCH = {"cuda": 256, "cpu": 32}    # windows; small on a CPU, so that a signal is answered in time
-
-
-def place_windows(lengths: np.ndarray, size: int, overlap: float, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Windows that cover each clip evenly, the first at its start and the last at its end.
-
-    A clip shorter than a window gets one, with the clip in its middle.
-
-    Args:
-        lengths: (clips,) samples.
-        size: samples of a window.
-        overlap: share that neighbours have in common, at least.
-        limit: the greatest number of windows of a clip, one being its middle; 0 for as many as it takes.
-    Returns:
-        clip and start of each window, (windows,) each.
-    """
-    room = lengths - size                                                           # (clips,), negative if short
-    counts = 1 + -(-np.maximum(room, 0) // max(1, int(size * (1 - overlap))))       # (clips,)
-    if limit:
-        counts = np.minimum(counts, limit)
-    clips = np.repeat(np.arange(len(lengths)), counts)                              # (windows,)
-    place = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)   # of each window in its clip
-    last = counts[clips] - 1
-    share = np.where(last > 0, place / np.maximum(last, 1), 0.5)
-    return clips, np.rint(share * room[clips]).astype(np.int64)
 
 
 def random_starts(lengths: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -98,3 +78,21 @@ def probabilities(model: Model, store: WaveStore, *, tta: int = 0, progress: str
     views = [torch.from_numpy(clip_logits(model, store, view=view, progress=progress)).sigmoid()
              for view in range(1 + tta)]
     return torch.stack(views).mean(0).numpy()
+
+
+def hearing(model: Model) -> Hearing:
+    """What has to be known outside of torch to tag with a model."""
+    about, recipe = model.about, model.about.recipe
+    return Hearing(about.classes, about.sample_rate, recipe.crop_samples(about.sample_rate), recipe.window_overlap,
+                   recipe.trim_db)
+
+
+def make_tagger(models: Sequence[Model]) -> Tagger:
+    """A tagger of any sound file with the models of a run's folds, whose probabilities are averaged."""
+    @torch.inference_mode()
+    def logits(waves: np.ndarray) -> np.ndarray:
+        """(windows, samples) int16 -> (windows, models, classes)"""
+        batch = torch.from_numpy(waves).to(models[0].device)
+        return torch.stack([model(batch) for model in models], 1).cpu().numpy()
+
+    return Tagger(hearing(models[0]), logits)

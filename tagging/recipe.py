@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from typeguard import TypeCheckError, check_type
 
-from tagging.audio import RATES, RemoveSilence
 from tagging.errors import TaggingError
 from tagging.mel import LogMel
+from tagging_lite.audio import RATES, RemoveSilence
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,19 @@ class StageFolder:
             raise TaggingError(f"{where} has its classes in another order. Take the data that it was trained on.")
         return model
 
+    def models(self, folds: Sequence[int], device: torch.device) -> list[Model]:
+        """Load the models of some folds, by default of all that are finished.
+
+        Raises:
+            TaggingError: no fold is finished, or one that is named is not; or as `load_model`.
+        """
+        classes, finished = tuple(self.settings()["classes"]), self.finished_folds()
+        missing = sorted(set(folds) - set(finished))
+        if missing or not finished:
+            raise TaggingError(f"{self} has no finished fold {shorten(missing)}".rstrip() + ". Train it first"
+                               + (f", or choose among --folds {shorten(finished)}." if finished else "."))
+        return [self.load(fold, classes, device) for fold in folds or finished]
+
     def finish(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:
         """Write what a fold leaves behind, the record last, and remove the checkpoint."""
         model.save(self.weights(fold))

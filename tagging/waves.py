@@ -13,10 +13,10 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm import tqdm
 
-from tagging.audio import RemoveSilence, load_clip
 from tagging.competition import Clips
 from tagging.errors import TaggingError
 from tagging.files import fingerprint, locked, read_json, write_json
+from tagging_lite.audio import RemoveSilence, load_clip
 
 FORMAT = 3              # raise it when the layout of the store, or what stands in it, changes
 LISTED = 200            # faulty clips named on the screen

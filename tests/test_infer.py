@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tagging import infer, waves
 from tagging.competition import Clips
-from tagging.infer import clip_logits, place_windows, probabilities, random_starts
+from tagging.infer import clip_logits, probabilities, random_starts
 from tagging.model import About, Model
 from tagging.recipe import SMOKE
 from tagging.waves import open_store
+from tagging_lite.windows import place_windows
 
 RATE = 8000
 SIZE = 2000                     # samples of a window

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import label_ranking_average_precision_score
 
-from tagging.audio import RemoveSilence
 from tagging.competition import open_competition
 from tagging.tables import read_labels, read_scores
 from tagging.waves import open_store
+from tagging_lite.audio import RemoveSilence
 
 
 def classes_of(shop: Workshop) -> list[str]:

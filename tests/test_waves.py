@@ -16,9 +16,9 @@ from clips import MARGIN, RATE, folders, noise, whole, write_clips
 from clips import small_margin as small_margin
 
 from tagging import waves
-from tagging.audio import RemoveSilence
 from tagging.errors import TaggingError
 from tagging.waves import WaveStore, open_store
+from tagging_lite.audio import RemoveSilence
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,0 +1,18 @@
+"""python -m tagging_lite MODEL.onnx PATH..."""
+import argparse
+import sys
+from pathlib import Path
+
+from tagging_lite.command import add_arguments, tag_paths
+from tagging_lite.errors import TaggingError
+from tagging_lite.onnx import load_onnx
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tagging_lite", description="Tag sound files.")
+    parser.add_argument("model", type=Path, help="what tools.export wrote")
+    add_arguments(parser)
+    args = parser.parse_args()
+    try:
+        sys.exit(tag_paths(load_onnx(args.model), args))
+    except TaggingError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,101 @@
+"""Sound file -> probability of each tag, as a whole and by second, with whatever computes the logits."""
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tagging_lite.audio import RemoveSilence, has_sound, read_mono, trimmed
+from tagging_lite.errors import SoundError
+from tagging_lite.windows import cut, each_second, place_windows
+
+BATCH = 16      # windows in memory at a time
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What a model hears, and what it calls it."""
+    classes: tuple[str, ...]       # in the submission's order
+    sample_rate: int               # Hz
+    window: int                    # samples of a window
+    overlap: float                 # share that neighbouring windows have in common, at least
+    trim_db: float                 # silence at the ends is what lies this far below the loudest frame; 0 keeps it
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The tags of one file."""
+    probabilities: np.ndarray          # (classes,)
+    seconds: float                     # length of the file
+    timeline: np.ndarray | None        # (seconds, classes), where it was asked for
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """Tags files as predict.py tags the clips of a competition: the ends trimmed, the whole clip through windows.
+
+    Attributes:
+        logits: (windows, samples) int16 -> (windows, models, classes).
+    """
+    hearing: Hearing
+    logits: Callable[[np.ndarray], np.ndarray]
+
+    def listen(self, path: Path, timeline: bool = False, longest: float = math.inf) -> Heard:
+        """Tag one file of any length, in bounded memory. A long file is trimmed and windowed piece by piece.
+
+        Args:
+            timeline: also by second.
+            longest: seconds of a file, at most.
+        Raises:
+            SoundError: the file cannot be used, or is longer.
+        """
+        hearing = self.hearing
+        trim = RemoveSilence(threshold=hearing.trim_db) if hearing.trim_db else None
+        sums, windows, samples, seconds = 0, 0, 0, []
+        for wave in read_mono(path, hearing.sample_rate, longest):
+            samples += len(wave)
+            if timeline:
+                seconds.append(probability(self.run(wave, each_second(len(wave), hearing.window, hearing.sample_rate))))
+            if has_sound(wave):
+                logits = self.window_logits(trimmed(wave, hearing.sample_rate, trim))
+                sums, windows = sums + logits.sum(0), windows + len(logits)
+        if not windows:
+            raise SoundError("all silence" if samples else "no samples")
+        return Heard(probability(sums / windows), samples / hearing.sample_rate,
+                     np.concatenate(seconds) if timeline else None)
+
+    def tag(self, wave: np.ndarray) -> np.ndarray:
+        """(samples,) int16 at the model's sample rate, not to be trimmed -> probabilities (classes,)"""
+        return probability(self.window_logits(wave).mean(0))
+
+    def window_logits(self, wave: np.ndarray) -> np.ndarray:
+        """(samples,) -> (windows, models, classes), of the windows that cover it"""
+        return self.run(wave, place_windows(np.array([len(wave)]), self.hearing.window, self.hearing.overlap)[1])
+
+    def best(self, probabilities: np.ndarray, top: int, threshold: float = 0.0) -> list[tuple[str, float]]:
+        """The `top` most probable tags of (classes,), those below `threshold` left out."""
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        return [(self.hearing.classes[place], float(probabilities[place])) for place in order
+                if probabilities[place] >= threshold]
+
+    def describe(self, heard: Heard, top: int, threshold: float = 0.0) -> dict:
+        """The best tags as plain lists and numbers, for JSON."""
+        def tags(probabilities: np.ndarray) -> list[dict]:
+            return [{"tag": name, "probability": round(value, 6)}
+                    for name, value in self.best(probabilities, top, threshold)]
+
+        found = {"seconds": round(heard.seconds, 3), "tags": tags(heard.probabilities)}
+        if heard.timeline is not None:
+            found["timeline"] = [{"second": second, "tags": tags(row)} for second, row in enumerate(heard.timeline)]
+        return found
+
+    def run(self, wave: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """(samples,) and (windows,) -> (windows, models, classes), a few windows at a time."""
+        return np.concatenate([self.logits(cut(wave, starts[first:first + BATCH], self.hearing.window))
+                               for first in range(0, len(starts), BATCH)])
+
+
+def probability(logits: np.ndarray) -> np.ndarray:
+    """(..., models, classes) -> (..., classes): the mean over the models of the logistic function."""
+    return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).mean(-2)
