@@ -154,7 +154,7 @@ class StageFolder:
         missing = sorted(set(folds) - set(finished))
         if missing or not finished:
             raise TaggingError(f"{self} has no finished fold {shorten(missing)}".rstrip() + ". Train it first"
-                               + (f", or choose among --folds {shorten(finished)}." if finished else "."))
+                               + (f", or choose among {shorten(finished)}." if finished else "."))
         return [self.load(fold, classes, device) for fold in folds or finished]
 
     def finish(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:

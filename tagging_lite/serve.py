@@ -37,7 +37,7 @@ class Limits:
     """What one request may take."""
     megabytes: float = 20           # of the upload
     sound_seconds: float = 300      # of the sound in it
-    wait_seconds: float = 60        # for the upload, and again for the answer
+    wait_seconds: float = 60        # for the upload to come, and again for its turn
     at_once: int = os.cpu_count() or 1      # sounds that are worked on; the others wait their turn
 
 
@@ -112,13 +112,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--max-megabytes", type=float, default=limits.megabytes, help="of an upload")
     parser.add_argument("--max-seconds", type=float, default=limits.sound_seconds, help="of a sound")
+    parser.add_argument("--max-wait", type=float, default=limits.wait_seconds,
+                        help="seconds for an upload to come, and again for its turn")
     args = parser.parse_args()
     try:
         tagger = load_onnx(args.model, threads=1)       # the requests share the cores
     except TaggingError as error:
         parser.exit(2, f"error: {error}\n")
-    uvicorn.run(make_app(tagger, Limits(args.max_megabytes, args.max_seconds)), host=args.host, port=args.port,
-                log_level="info", limit_concurrency=200)
+    app = make_app(tagger, Limits(args.max_megabytes, args.max_seconds, args.max_wait))
+    uvicorn.run(app, host=args.host, port=args.port, limit_concurrency=200)     # more at once are told 503
 
 
 if __name__ == "__main__":

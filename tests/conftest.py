@@ -91,6 +91,16 @@ def trained(tmp_path_factory, sample) -> Workshop:
     return shop
 
 
+@pytest.fixture(scope="session")
+def exported(trained) -> Path:
+    """Run `first`, all folds, as ONNX, checked against torch on the test clips."""
+    path = trained.folder / "model.onnx"
+    result = trained.call("tools/export.py", "--run", "first", "--models", trained.folder / "models", "--out", path,
+                          "--check", trained.data / "test")
+    assert result.code == 0, result.err
+    return path
+
+
 @pytest.fixture
 def expect_error() -> Callable[..., str]:
     """Check that a result is one clear error, and that it names what it should."""

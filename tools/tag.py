@@ -24,7 +24,9 @@ def main() -> None:
     which.add_argument("--model", type=Path, help="an exported model; then no torch is imported")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the runs lie")
     parser.add_argument("--stage", choices=("noisy", "curated"), default="curated", help="which of the run's stages")
-    parser.add_argument("--folds", type=int, nargs="+", default=(), help="which folds' models; all, if none is named")
+    # One at a time: `--folds 1 2 PATH` would take the path for a fold.
+    parser.add_argument("--fold", type=int, action="append", default=[], metavar="K", dest="folds",
+                        help="use this fold's model only; may be given again (default: all that are finished)")
     parser.add_argument("--device", default="auto", help="auto is the GPU where there is one")
     add_arguments(parser)
     args = parser.parse_args()

@@ -1,0 +1,105 @@
+"""The exported model is the model."""
+import copy
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import ROOT
+
+from tagging.errors import TaggingError
+from tagging.infer import make_tagger
+from tagging.model import About, Model
+from tagging.recipe import RECIPES, Recipe, Schedule
+from tagging_lite.onnx import KIND, load_onnx
+from tools.export import ConvolvedLogMel, made_up_sounds, write_onnx
+
+RATE = 16_000
+CLASSES = ("a", "b", "c")
+
+
+def build_model(seed=0, **knobs):
+    """An untrained model, with images of another size than its log-mels."""
+    recipe = Recipe(**{
+        "network": "timm:test_resnet", "crop_seconds": 0.5, "mels": 32, "frames": 32, "mask_width": (0, 4),
+        "curated": Schedule((1,), (1e-3,), (48,)), **knobs})
+    torch.manual_seed(seed)
+    return Model(About("curated", 1, CLASSES, RATE, recipe, mean=-30.0, std=15.0)).eval()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two models, and the file of both."""
+    models, path = [build_model(0), build_model(1)], tmp_path_factory.mktemp("onnx") / "model.onnx"
+    write_onnx(copy.deepcopy(models), models, made_up_sounds(8000), path)
+    return models, path
+
+
+@pytest.mark.parametrize("recipe", ["capstone", "smoke"])
+@pytest.mark.parametrize("rate", [44_100, 16_000])
+def test_the_convolved_front_end_is_the_front_end(recipe, rate):
+    log_mel = RECIPES[recipe].log_mel(rate)
+    waves = torch.randn(3, RECIPES[recipe].crop_samples(rate), generator=torch.Generator().manual_seed(0)) * 0.1
+    waves[1, 5000:] = 0
+    difference = (ConvolvedLogMel(log_mel)(waves) - log_mel(waves)).abs().max()
+    assert difference < 1e-3        # dB
+
+
+@pytest.mark.parametrize("samples", [1, 100, 3999, 8000, 8001, 12_000, 12_001, 100_003])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_clips_of_any_length_and_number_get_torchs_probabilities(two, samples, batch):
+    models, path = two
+    waves = np.random.default_rng(samples).integers(-9000, 9000, (batch, samples), np.int16)
+    session = onnxruntime.InferenceSession(path)
+    probabilities, logits = session.run(None, {"waves": waves.astype(np.float32) / 32768})
+    expected = np.stack([make_tagger(models).tag(wave) for wave in waves])
+    assert probabilities.shape == (batch, len(CLASSES)) and logits.shape == (batch, 2, len(CLASSES))
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose((1 / (1 + np.exp(-logits))).mean(1), probabilities, atol=1e-6)
+
+
+def test_the_file_says_what_it_hears_and_is_valid(two):
+    models, path = two
+    onnx.checker.check_model(path)
+    about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert about["kind"] == KIND
+    assert json.loads(about["hearing"]) == {"classes": list(CLASSES), "sample_rate": RATE, "window": 8000,
+                                            "overlap": 0.5, "trim_db": 20.0}
+    assert load_onnx(path).hearing == make_tagger(models).hearing
+
+
+@pytest.mark.parametrize("knobs", [
+    {"network": "xresnet18"}, {"network": "timm:vit_tiny_patch16_224"}, {"normalise": False, "lighting": 0.0},
+    {"window_overlap": 0.0, "top_db": 80.0}])
+def test_other_networks_and_knobs(tmp_path, knobs):
+    model = build_model(**knobs)
+    assert write_onnx([copy.deepcopy(model)], [model], made_up_sounds(8000), tmp_path / "model.onnx") < 1e-4
+
+
+def test_a_file_that_differs_from_torch_is_not_written(tmp_path):
+    with pytest.raises(TaggingError, match="was not written: its probabilities would differ"):
+        write_onnx([build_model(0)], [build_model(1)], made_up_sounds(8000), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_fold_and_all_folds(trained, tmp_path):
+    for name, words, models in (("one", ["--folds", "2"], 1), ("all", [], 2)):
+        path = tmp_path / f"{name}.onnx"
+        result = trained.call("tools/export.py", "--run", "first", "--models", trained.folder / "models", "--out", path,
+                              *words)
+        assert result.code == 0, result.err
+        assert f"{models} models" in result.out and "differ from torch's by" in result.out
+        logits, = onnxruntime.InferenceSession(path).run(["logits"], {"waves": np.zeros((1, 16_000), np.float32)})
+        assert logits.shape == (1, models, 10)
+
+
+def test_what_cannot_be_exported_is_said(trained, tmp_path, expect_error):
+    call = lambda *words: trained.call("tools/export.py", "--models", trained.folder / "models", *words)  # noqa: E731
+    expect_error(call("--run", "nothing"), "nothing", "train it first")
+    expect_error(call("--run", "first", "--folds", "9"), "no finished fold 9")
+    expect_error(call("--run", "first", "--out", tmp_path / "m.onnx", "--check", ROOT / "README.md"), "README.md",
+                 "unreadable")
+    assert not list(tmp_path.iterdir())
