@@ -23,5 +23,5 @@ def run_script(main: Callable[[], None]) -> None:
               "the rights, and give the same command again.", file=sys.stderr)
         sys.exit(2)
     except signals.Stopped as stop:
-        print(f"{stop}. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        print(f"{stop}. The same command goes on from what was finished.", file=sys.stderr)
         sys.exit(stop.exit_code)

@@ -1,10 +1,11 @@
-"""Files that appear complete or not at all, fingerprints, and the seeds made from them."""
+"""Files and folders that appear complete or not at all, fingerprints, and the seeds made from them."""
 import fcntl
 import glob
 import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,30 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`; rename it to `out` when the block ends without an error.
+
+    Raises:
+        TaggingError: `out` is a file, or a folder that is not empty; or it could not be written.
+    """
+    out = out.resolve()
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise TaggingError(f"{out} exists. Name a new folder, or remove that one.")
+        shutil.rmtree(partial, ignore_errors=True)          # of a process that was killed
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(out)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error     # a full disk has no file name
+        raise TaggingError(f"{out} could not be written: {reason}. Check the free space and the rights of the "
+                           "folder.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

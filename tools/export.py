@@ -112,6 +112,8 @@ def write_onnx(models: list[Model], references: list[Model], sounds: list[np.nda
                 output_names=["probabilities", "logits"], dynamic_shapes=({0: every, 1: every},))
     except torch.onnx.OnnxExporterError as error:
         raise TaggingError(f"{models[0].about.recipe.network} cannot be exported: {error}.") from error
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()                         # stack traces, with the paths of this machine
     program.model.metadata_props.update(kind=KIND, hearing=json.dumps(asdict(exported.hearing)))
     with atomic(path) as temporary:
         program.save(temporary, external_data=False)

@@ -1,0 +1,75 @@
+"""Predicts a competition's test clips in a Kaggle kernel -> submission.csv
+
+`tools.kaggle_kernel` made this script: the call at its end holds the packages tagging and tagging_lite.
+"""
+import base64
+import io
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+INPUT = Path("/kaggle/input")
+LIMIT = 50 * 60     # seconds; a kernel may take an hour, and no augmented view is begun that would end after this
+
+
+def main(folds: tuple[int, ...], tta: int, code: str) -> None:
+    """
+    Args:
+        folds: whose models are averaged.
+        tta: augmented views of each clip beside the plain one, as many as there is time for.
+        code: a zip file of the packages, in base64.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:      # Kaggle keeps what lies in the current folder
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(code))) as packages:
+            packages.extractall(scratch)
+        sys.path.insert(0, scratch)
+        predict(find("sample_submission.csv"), find(f"fold{folds[0]}.safetensors"), folds, tta, Path(scratch) / "cache",
+                started)
+    print(f"{(time.perf_counter() - started) / 60:.1f} minutes in all")
+
+
+def find(name: str) -> Path:
+    """The folder that holds the file `name`: in INPUT it lies as SLUG, competitions/SLUG or datasets/OWNER/SLUG."""
+    for depth in ("*", "*/*", "*/*/*"):
+        for path in sorted(INPUT.glob(f"{depth}/{name}")):
+            return path.parent
+    raise FileNotFoundError(f"{INPUT} has no {name}. Add the competition and the weights to the kernel's input.")
+
+
+def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: Path, started: float) -> None:
+    import pandas as pd
+    import torch
+
+    from tagging.competition import open_competition
+    from tagging.ensemble import blend, fill_rows, write_submission
+    from tagging.infer import clip_logits
+    from tagging.model import choose_device
+    from tagging.run import StageFolder
+    from tagging.waves import open_store
+
+    device = choose_device("auto")
+    competition = open_competition(data)
+    test = competition.clips("test")
+    models = [StageFolder(weights).load(fold, competition.classes, device) for fold in folds]
+    about = models[0].about
+    # One bad clip among the hidden ones must not cost the submission.
+    clips, store = open_store(test, about.recipe.trim, cache, skip_bad=True, sample_rate=about.sample_rate)
+    print(f"{len(folds)} models on {device}, {len(clips)} clips, {store.hours:.1f} h", flush=True)
+
+    views, longest = [], 0.0
+    for view in range(1 + tta):
+        begun = time.perf_counter()
+        if view and begun - started + longest > LIMIT:
+            print(f"no time is left for the augmented views from {view} on")
+            break
+        logits = [torch.from_numpy(clip_logits(model, store, view=view)) for model in models]
+        views.append(blend([pd.DataFrame(each.sigmoid().numpy(), clips.fnames, competition.classes)
+                            for each in logits]))
+        longest = max(longest, time.perf_counter() - begun)
+        print(f"view {view} of {tta}, {time.perf_counter() - begun:.0f} s", flush=True)
+    submission = fill_rows(blend(views), test.fnames)
+    write_submission(Path("submission.csv"), submission, test.fnames, competition.classes)
+    print(f"{len(submission)} clips x {len(competition.classes)} classes -> submission.csv")
