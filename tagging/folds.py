@@ -1,4 +1,4 @@
-"""Seeded folds."""
+"""Seeded folds, and the choice of a test set."""
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import KFold
@@ -28,3 +28,46 @@ def assign_folds(targets: np.ndarray, count: int, seed: int, stratified: bool = 
     for fold, (_, valid) in enumerate(splitter.split(targets, targets), start=1):
         folds[valid] = fold
     return folds
+
+
+def choose_test(targets: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Choose the test clips by whole sources, so that each class has about `share` of its clips among them.
+
+    First each class gets a test clip, the rarest one first as in Sechidis et al., "On the stratification of multi-label
+    data", 2011. Then a source is taken if that brings the classes nearer to their share. The last source of a class is
+    never taken.
+
+    Args:
+        targets: (clips, classes) 0/1.
+        groups: (clips,) the source of each clip.
+    Returns:
+        (clips,) bool.
+    Raises:
+        TaggingError: no source can be taken.
+    """
+    _, source_of = np.unique(groups, return_inverse=True)                       # (clips,)
+    counts = np.zeros((source_of.max() + 1, targets.shape[1]), int)             # (sources, classes)
+    np.add.at(counts, source_of, targets)
+    total, test = counts.sum(0), np.zeros(targets.shape[1], int)                # (classes,)
+    chosen = np.zeros(len(counts), bool)                                        # (sources,)
+    order = np.random.default_rng(seed).permutation(len(counts))
+
+    def spare(source: int) -> bool:
+        return (total - test > counts[source])[counts[source] > 0].all()
+
+    def distance(test: np.ndarray) -> float:
+        return np.abs(test / total - share).sum()
+
+    for column in np.argsort((counts > 0).sum(0), kind="stable"):
+        spares = [source for source in order if counts[source, column] and spare(source)]
+        if spares and not test[column]:
+            smallest = min(spares, key=lambda source: counts[source].sum())     # the least above the share
+            chosen[smallest] = True
+            test += counts[smallest]
+    for source in order:
+        if not chosen[source] and spare(source) and distance(test + counts[source]) < distance(test):
+            chosen[source] = True
+            test += counts[source]
+    if not chosen.any():
+        raise TaggingError("No class can spare a source for the test clips: each needs two or more.")
+    return chosen[source_of]

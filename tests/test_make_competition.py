@@ -1,0 +1,312 @@
+"""Own sounds laid out as a competition, and the scripts run on it."""
+import hashlib
+import resource
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import TINY, Workshop
+
+from tagging import errors
+from tagging.competition import open_competition
+from tools import make_competition
+
+RATE = 16_000
+TOOL = "tools/make_competition.py"
+
+
+def sound(seed, seconds=0.3, rate=RATE, channels=1):
+    wave = np.random.default_rng(seed).integers(-20_000, 20_000, (round(seconds * rate), channels), np.int16)
+    return wave if channels > 1 else wave[:, 0]
+
+
+def write(path, samples, rate=RATE, **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, **how)
+
+
+def digests(folder):
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*") if path.is_file()}
+
+
+def table(path):
+    return pd.read_csv(path, index_col=0, keep_default_na=False)
+
+
+@pytest.fixture
+def shop(tmp_path) -> Workshop:
+    """A folder whose `data` is the competition to be made."""
+    return Workshop(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Six clips of each of two classes, in all the ways in which people keep them."""
+    for number in range(5):
+        write(tmp_path / f"own/Dog/rec {number}.wav", sound(number))
+        write(tmp_path / f"own/Möwe, Ruf/{number}.flac", sound(10 + number, channels=2))
+    write(tmp_path / "own/Dog/field 2024/ü.MP3", sound(20).astype(float) / 65536)
+    write(tmp_path / "own/Möwe, Ruf/hoch.ogg", sound(21, rate=48_000), 48_000)
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """30 clips with one label or two, three of each recording, and the csv that names them."""
+    rows = []
+    for number in range(30):
+        write(tmp_path / f"clips/{number:02}.wav", sound(number, 0.1))
+        labels = ("A", "B", "C", "A,B", "B,C", "A,C")[number % 6]
+        rows.append((f"{number:02}.wav", labels, f"rec{number // 3}"))
+    pd.DataFrame(rows, columns=["fname", "labels", "recording"]).to_csv(tmp_path / "own.csv", index=False)
+    return ["--csv", tmp_path / "own.csv", "--clips", tmp_path / "clips"]
+
+
+def test_a_folder_of_classes_becomes_a_competition_of_mono_wav(shop, folders):
+    result = shop.call(TOOL, shop.data, "--folders", folders)
+    assert result.code == 0, result.err
+    assert f"12 clips at {RATE} Hz: 5 were mixed to one channel, 1 resampled" in result.out
+    competition = open_competition(shop.data)
+    curated, test, clips = competition.clips("curated"), competition.clips("test"), table(shop.data / "clips.csv")
+    truth = table(shop.data / "test_post_competition.csv")
+    assert competition.classes == ("Dog", "Möwe, Ruf")
+    assert curated.targets.sum(0).tolist() == [5, 5] and truth.labels.tolist() == ["Dog", '"Möwe, Ruf"']
+    assert (table(shop.data / "sample_submission.csv") == 0).all(axis=None) and set(truth.usage) == {"Private"}
+    for path in (*curated.paths, *test.paths):
+        info = soundfile.info(path)
+        assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
+        assert clips.loc[path.name, "part"] == path.parent.name
+    assert sorted(clips.original) == sorted(path.relative_to(folders).as_posix() for path in folders.rglob("*.*"))
+    assert clips.loc["Dog-field 2024-ü.wav", "original"] == "Dog/field 2024/ü.MP3"
+
+
+def test_samples_that_need_no_change_are_kept_and_channels_are_averaged(shop, folders):
+    shop.call(TOOL, shop.data, "--folders", folders)
+    for fname, row in table(shop.data / "clips.csv").iterrows():
+        samples, _ = soundfile.read(shop.data / row.part / fname, dtype="int16")
+        if row.original.endswith((".wav", ".flac")):
+            before, _ = soundfile.read(folders / row.original, dtype="int16", always_2d=True)
+            assert np.array_equal(samples, np.round(before.mean(1)).astype(np.int16))
+        else:
+            assert len(samples) == round(0.3 * RATE)
+
+
+def test_the_scripts_train_on_it_predict_and_score(shop, folders):
+    assert shop.call(TOOL, shop.data, "--folders", folders).code == 0
+    training = shop.train("train_curated.py", "own", "--from-scratch", *TINY)
+    assert training.code == 0 and "10 clips of 2 classes" in training.out, training.err
+    submission = shop.folder / "own.csv"
+    assert shop.predict("own", "--out", submission).code == 0
+    result = shop.call("lwlrap.py", submission, "--truth", shop.data / "test_post_competition.csv", "--per-class")
+    assert result.code == 0 and "Möwe, Ruf" in result.out
+    assert 0.5 <= float(result.out.split()[-1]) <= 1
+
+
+def test_clips_of_a_recording_stay_together(shop, listed):
+    assert shop.call(TOOL, shop.data, *listed, "--source", "recording").code == 0
+    clips = table(shop.data / "clips.csv")
+    assert (clips.groupby("source").part.nunique() == 1).all() and clips.source.nunique() == 10
+    assert set(clips.part) == {"train_curated", "test"}
+    told = table(shop.folder / "own.csv")
+    for name in ("train_curated.csv", "test_post_competition.csv"):
+        written = table(shop.data / name)
+        assert (written.labels == told.labels[written.index]).all()
+
+
+def test_a_pattern_finds_the_recording_in_the_path(shop, listed, folders):
+    assert shop.call(TOOL, shop.data, *listed, "--source-pattern", r"^(\d)").code == 0
+    clips = table(shop.data / "clips.csv")
+    assert set(clips.source.astype(str)) == {"0", "1", "2"} and (clips.groupby("source").part.nunique() == 1).all()
+    result = shop.call(TOOL, shop.folder / "by folder", "--folders", folders, "--source-pattern", "(.+)/")
+    assert "for want of sources: Möwe, Ruf." in result.out      # Dog has a folder within its folder
+    assert table(shop.folder / "by folder/test_post_competition.csv").index.tolist() == ["Dog-field 2024-ü.wav"]
+
+
+def test_an_empty_source_is_a_recording_of_its_own(shop, listed):
+    told = table(shop.folder / "own.csv")
+    told.recording = ["", " "] * 15
+    told.to_csv(shop.folder / "own.csv")
+    result = shop.call(TOOL, shop.data, *listed, "--source", "recording")
+    assert "out-of-fold" not in result.out and table(shop.data / "clips.csv").source.nunique() == 30
+
+
+def test_equal_samples_tie_their_sources_together(shop, listed):
+    """00 = 29 in another format, of other recordings: both recordings are on one side."""
+    write(shop.folder / "clips/29.wav", np.repeat(sound(0, 0.1)[:, None], 2, 1))
+    result = shop.call(TOOL, shop.data, *listed, "--source", "recording", "--seed", 3)
+    assert "1 clips have the very samples of another" in result.out
+    assert "29.wav = 00.wav (labelled otherwise)" in result.out
+    assert table(shop.data / "clips.csv").groupby("source").part.first()[["rec0", "rec9"]].nunique() == 1
+
+
+def test_sources_are_tied_through_a_chain_of_equal_samples():
+    clips = pd.DataFrame({"original": list("abcdef"), "labels": "A", "source": [1, 1, 2, 2, 3, 4],
+                          "digest": [9, 8, 8, 7, 7, 6]}, index=[3, 5, 6, 7, 8, 9])
+    assert make_competition.join_sources(clips).tolist() == [0, 0, 0, 0, 0, 5]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_split_keeps_sources_whole_and_classes_on_both_sides(seed):
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((400, 12)) < np.geomspace(0.02, 0.4, 12)).astype(np.uint8)
+    targets[np.arange(400), rng.integers(0, 12, 400)] = 1
+    groups = rng.integers(0, 200, 400)
+    test = make_competition.choose_test(targets, groups, 0.25, seed)
+    share = targets[test].sum(0) / targets.sum(0)                                  # (classes,)
+    assert not set(groups[test]) & set(groups[~test])
+    assert share.min() > 0.15 and share.max() < 0.4 and 0.2 < test.mean() < 0.3
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_every_class_is_trained_and_tested_whatever_the_share(share):
+    targets = np.eye(4, dtype=np.uint8)[[0, 0, 1, 1, 1, 2, 3, 3]]
+    test = make_competition.choose_test(targets, np.array([0, 1, 2, 3, 3, 4, 5, 5]), share, seed=0)
+    assert targets[~test].sum(0).all()
+    assert targets[test].sum(0)[:2].all() and not targets[test].sum(0)[2:].any()    # these have one source each
+
+
+def test_a_class_of_one_clip_is_trained_and_noted(shop, folders):
+    write(folders / "Owl/only.wav", sound(30))
+    result = shop.call(TOOL, shop.data, "--folders", folders)
+    assert "without a test clip, for want of sources: Owl" in result.out and "than the 5 folds: Owl" in result.out
+    row = next(line.split() for line in result.out.splitlines() if line.split()[:1] == ["Owl"])
+    assert row == ["Owl", "1", "0", "1"]
+    assert table(shop.data / "clips.csv").loc["Owl-only.wav", "part"] == "train_curated"
+
+
+def test_all_faults_are_listed_at_once_and_nothing_is_written(shop, folders, expect_error, monkeypatch):
+    monkeypatch.setattr("tagging_lite.audio.LONGEST", RATE)
+    (folders / "Dog/empty.wav").touch()
+    (folders / "Dog/words.flac").write_text("no sound")
+    (folders / "Dog/cut.wav").write_bytes((folders / "Dog/rec 0.wav").read_bytes()[:1000])
+    write(folders / "Dog/silent.wav", np.zeros(900, np.int16))
+    write(folders / "Dog/against.wav", np.stack([sound(1), -sound(1)], 1))
+    write(folders / "Dog/long.wav", sound(2, 1.01))
+    write(folders / "Dog/just.wav", sound(2, 1.0))
+    write(folders / "loose.wav", sound(3))
+    (folders / "Dog/notes.txt").write_text("left out")
+    faults = ("empty.wav: 0 bytes", "words.flac: unreadable", "cut.wav: cut short", "silent.wav: all silence",
+              "against.wav: all silence once its 2 channels are mixed", "long.wav: longer than 1 seconds",
+              "loose.wav: no label")
+    result = shop.call(TOOL, shop.data, "--folders", folders)
+    expect_error(result, "7 of 20 clips", *faults, "--skip-bad-clips")
+    assert "just.wav" not in result.err and "notes.txt" in result.out
+    assert list(shop.folder.iterdir()) == [folders]
+    result = shop.call(TOOL, shop.data, "--folders", folders, "--skip-bad-clips")
+    assert result.code == 0 and all(fault in result.out for fault in faults)
+    assert len(table(shop.data / "clips.csv")) == sum(len(list((shop.data / part).iterdir()))
+                                                      for part in ("train_curated", "test")) == 13
+
+
+def test_a_class_that_loses_all_clips_is_an_error(shop, folders, expect_error):
+    (folders / "Owl").mkdir()
+    (folders / "Owl/empty.wav").touch()
+    expect_error(shop.call(TOOL, shop.data, "--folders", folders, "--skip-bad-clips"), "1 classes", "Owl")
+
+
+def test_a_clip_is_resampled_whole(shop, folders, monkeypatch):
+    """Pieces that are resampled one by one would be heard to begin and end."""
+    long = (8000 * np.sin(np.arange(3 * 48_000) / 40)).astype(np.int16)
+    write(folders / "Dog/long.wav", long, 48_000)
+    monkeypatch.setattr("tagging_lite.audio.LONGEST", 3 * RATE)
+    assert shop.call(TOOL, shop.data, "--folders", folders).code == 0
+    samples = np.concatenate([soundfile.read(path, dtype="int16")[0] for path in shop.data.rglob("Dog-long.wav")])
+    assert len(samples) == 3 * RATE and np.abs(samples[100:-100] - long[::3][100:-100].astype(int)).max() < 10
+
+
+@pytest.mark.parametrize(("rates", "words", "expected"), [
+    ([RATE, RATE, 8000], (), RATE), ([RATE, 8000], (), RATE), ([RATE, RATE, 8000], ("--sample-rate", "8000"), 8000)])
+def test_the_sample_rate_is_that_of_most_clips_or_the_one_asked_for(shop, rates, words, expected):
+    for number, rate in enumerate(rates):
+        for label in ("A", "B"):
+            write(shop.folder / f"own/{label}/{number}.wav", sound(number + 10 * (label == "A"), rate=rate), rate)
+    assert shop.call(TOOL, shop.data, "--folders", shop.folder / "own", *words).code == 0
+    assert {soundfile.info(path).samplerate for path in shop.data.rglob("*.wav")} == {expected}
+
+
+def test_the_seed_decides_every_byte(shop, listed):
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        shop.call(TOOL, shop.folder / name, *listed, "--seed", seed)
+    one, same, other = (digests(shop.folder / name) for name in ("one", "same", "other"))
+    assert one == same and set(one) != set(other)
+
+
+def test_names_are_flat_unique_and_short():
+    *names, long = make_competition.flat_names(["Dog/a b.mp3", "Dog-a b.wav", "dog/A b.ogg", "x", "/x.wav",
+                                                "ü" * 150 + "/end.wav"])
+    assert names == ["Dog-a b.wav", "Dog-a b (2).wav", "dog-A b (3).wav", "x.wav", "x (2).wav"]
+    assert long.endswith("üü-end.wav") and len(long.encode()) < 255
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_there_is_not_written_over(shop, folders, expect_error, what):
+    place = shop.data / "thesis.txt" if what == "folder" else shop.data
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("years of work")
+    expect_error(shop.call(TOOL, shop.data, "--folders", folders), str(shop.data), "exists. Name")
+    assert place.read_text() == "years of work"
+
+
+def test_an_empty_folder_is_filled(shop, folders):
+    shop.data.mkdir()
+    assert shop.call(TOOL, shop.data, "--folders", folders).code == 0 and (shop.data / "clips.csv").is_file()
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(shop, folders, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [TOOL, str(shop.data), "--folders", str(folders)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))        # a clip takes more
+    try:
+        with pytest.raises(errors.TaggingError, match=r"out could not be written: .*File too large"):
+            make_competition.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(shop.folder.iterdir()) == [folders]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--test-share", "0"), "--test-share"), (("--test-share", "1"), "--test-share"), (("--seed", "-1"), "--seed"),
+    (("--sample-rate", "10"), "1000 to"), (("--source", "column"), "--csv"), (("--clips", "."), "--csv"),
+    (("--source-pattern", "("), "no regular expression"), (("--source-pattern", "rec"), "no group"),
+    (("--source-pattern", "(rec)"), "finds no source in 7 of 12")])
+def test_impossible_options_are_refused(shop, folders, expect_error, words, said):
+    expect_error(shop.call(TOOL, shop.data, "--folders", folders, *words), said)
+    assert not shop.data.exists()
+
+
+@pytest.mark.parametrize(("rows", "said"), [
+    ("00.wav,A\n01.wav,B\n00.wav,B\n", "line 4: '00.wav' stands in line 2"),
+    ("00.wav,A\n01.wav,\"B,B\"\n", "a label stands twice"),
+    ("00.wav,A\n01.wav,A\n", "1 classes"),
+    ("00.wav,A\n../own.csv,B\n", "lies outside"),
+    ("00.wav,A\nnone.wav,B\n", "missing on disk"),
+    ("00.wav,A\n01.wav,\n02.wav,B\n", "01.wav: no label"),
+    ("00.wav,A\n01.wav,labels\n", "'labels' cannot be the name of a class"),
+    ("00.wav,A\n01.wav,B\n", "spare a source")])
+def test_a_csv_that_cannot_be_used(shop, listed, expect_error, rows, said):
+    (shop.folder / "own.csv").write_text("fname,labels\n" + rows)
+    expect_error(shop.call(TOOL, shop.data, *listed), said)
+    expect_error(shop.call(TOOL, shop.data, *listed, "--source", "recording"), "no column recording")
+    assert not shop.data.exists()
+
+
+@pytest.mark.parametrize("name", [" Dog", "fname", b"M\xf6we".decode(errors="surrogateescape")])
+def test_a_folder_whose_name_cannot_be_a_class(shop, folders, expect_error, name):
+    write(folders / "x.wav", sound(0))
+    (folders / name).mkdir()
+    (folders / "x.wav").rename(folders / name / "x.wav")
+    expect_error(shop.call(TOOL, shop.data, "--folders", folders), "Rename")
+
+
+def test_folders_and_clips_may_be_links(shop, folders, expect_error):
+    (folders / "Dog").rename(shop.folder / "elsewhere")
+    (folders / "Dog").symlink_to(shop.folder / "elsewhere")
+    (folders / "Dog/more").symlink_to(shop.folder / "elsewhere")
+    result = shop.call(TOOL, shop.data, "--folders", folders)
+    first, second = result.out.splitlines()[:2]
+    assert first.endswith("names: Dog/more") and second.startswith("12 clips")
+    (folders / "Dog/dangling.wav").symlink_to("/nowhere")
+    expect_error(shop.call(TOOL, shop.folder / "other", "--folders", folders), "Dog/dangling.wav: unreadable")
