@@ -21,18 +21,24 @@ def main() -> None:
     if args.compare:
         compare(*([stage_folder(args.models, run, stage) for stage in STAGES] for run in args.compare))
         return
+    table, odd = list_runs(args.models)
+    if len(table):
+        print(table.to_string(index=False, na_rep="-"))
+    for error in odd:
+        print(f"not listed: {error}")
+    if not len(table) and not odd:
+        raise TaggingError(f"{args.models} holds no run. Train one, or name its folder with --models.")
+
+
+def list_runs(models: Path) -> tuple[pd.DataFrame, list[TaggingError]]:
+    """A row for each stage of each run, the newest first; and what is wrong with those that cannot be listed."""
     rows, odd = [], []
-    for path in sorted(args.models.glob("*/*/settings.json")):
+    for path in sorted(models.glob("*/*/settings.json")):
         try:
             rows.append(summarise(StageFolder(path.parent)))
         except TaggingError as error:       # one odd run must not hide the others
             odd.append(error)
-    if rows:
-        print(pd.DataFrame(rows).sort_values("date", ascending=False).to_string(index=False, na_rep="-"))
-    for error in odd:
-        print(f"not listed: {error}")
-    if not rows and not odd:
-        raise TaggingError(f"{args.models} holds no run. Train one, or name its folder with --models.")
+    return pd.DataFrame(sorted(rows, key=lambda row: row["date"], reverse=True)), odd
 
 
 def summarise(folder: StageFolder) -> dict:

@@ -1,0 +1,266 @@
+"""The pages about runs and data sets, and their pictures."""
+import base64
+import io
+import json
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import Workshop
+from PIL import Image
+
+from tagging import figures, mistakes
+from tagging.competition import open_competition
+from tagging.recipe import CAPSTONE, SMOKE
+from tagging.report import cell, closest_recipe, prediction_bars, read_logs, write_run_report
+from tagging.run import StageFolder
+from tagging.tables import join_labels, write_scores
+
+HOSTILE = ["<script>alert(1)</script>", 'Bell & "Drum" \'n\' <b>', "$a_1$ costs $", "x" * 200]
+
+
+class Page(HTMLParser):
+    """The tags of a page, all its text, and its pictures."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags, self.text, self.addresses = [], "", []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.pictures = [Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
+                         for address in self.addresses if address.startswith("data:image/png;base64,")]
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+
+    def handle_data(self, data):
+        self.text += data
+
+    def asks_for_nothing(self) -> bool:
+        return (all(address.startswith(("data:image/png;base64,", "#")) for address in self.addresses)
+                and not {"script", "link", "iframe", "object", "audio"} & set(self.tags)
+                and not any(word in self.source for word in ("http://", "https://", "file://", "url(", "@import")))
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Workshop:
+    """A trained run and its data, to change."""
+    shutil.copytree(trained.folder / "models", tmp_path / "models")
+    shutil.copytree(trained.data, tmp_path / "sample")
+    return Workshop(tmp_path, tmp_path / "sample")
+
+
+def report(shop: Workshop) -> Page:
+    return Page(write_run_report(StageFolder(shop.stage("first", "curated")), open_competition(shop.data)))
+
+
+def worst_clips(shop: Workshop) -> pd.DataFrame:
+    table = mistakes.clip_table(*mistakes.out_of_fold(StageFolder(shop.stage("first", "curated"))))
+    return table[table.precision < 1][:12]
+
+
+def test_a_training_ends_with_a_page_that_tells_all_of_the_run_and_needs_nothing_else(trained):
+    page = Page(trained.folder / "models" / "first" / "report.html")
+    folder = trained.stage("first", "curated")
+    settings, scores = (json.loads((folder / name).read_text()) for name in ("settings.json", "scores.json"))
+    assert page.asks_for_nothing()
+    assert "Run first" in page.text and "is not finished" not in page.text
+    for text in (f"{scores['mean']:.5f} ± {scores['spread']:.5f}", f"{scores['out_of_fold']:.5f}",
+                 "stage 1 of run first", settings["made_by"]["command"], settings["made_by"]["commit"][:10],
+                 "timm:test_resnet", "cpu (", *settings["classes"],
+                 *(f"{score:.5f}" for score in scores["folds"].values())):
+        assert text in page.text, text
+    worst = worst_clips(trained)
+    assert len(worst) == 12 and all(fname in page.text for fname in worst.index)
+    # fold scores, curves of both stages, classes, confusions, calibration, and two for each of the worst clips
+    assert len(page.pictures) == 6 + 2 * 12 and all(picture.width > 500 for picture in page.pictures)
+
+
+def test_the_knobs_that_differ_from_the_closest_recipe_are_named_first(trained):
+    page = Page(trained.folder / "models" / "first" / "report.html")
+    about = page.text.split("Settings")[-1]
+    assert "The closest recipe is smoke." in about
+    assert about.index("fold_count") < about.index("crop_seconds")
+
+
+def test_the_closest_recipe():
+    assert closest_recipe(CAPSTONE) == ("capstone", [])
+    changed = replace(SMOKE, seed=7, curated=replace(SMOKE.curated, epochs=(5,)))
+    assert closest_recipe(changed) == ("smoke", ["curated.epochs", "seed"])
+
+
+def test_a_run_with_unfinished_folds_says_so(copied):
+    (copied.stage("first", "curated") / "fold2.json").unlink()
+    page = report(copied)
+    assert "Fold 2 of 2 is not finished" in page.text and "±" not in page.text
+
+
+def test_a_clip_that_is_gone_leaves_a_sentence_in_the_place_of_its_picture(copied):
+    first, second = worst_clips(copied).index[:2]
+    (copied.data / "train_curated" / first).unlink()
+    soundfile.write(copied.data / "train_curated" / second, np.zeros((100, 2)), 16_000)
+    page = report(copied)
+    assert page.text.count("No picture of the sound") == 2
+    assert "No such file" in page.text and "2 channels where one is expected" in page.text
+    assert len(page.pictures) == 6 + 2 * 12 - 2
+
+
+def test_a_run_from_random_weights_shows_one_stage(copied):
+    path = copied.stage("first", "curated") / "settings.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"initial_weights": "scratch"}))
+    page = report(copied)
+    assert "random weights" in page.text and len(page.pictures) == 5 + 2 * 12
+
+
+def test_a_page_that_cannot_be_written_does_not_fail_the_training(copied):
+    path = copied.folder / "models" / "first" / "report.html"
+    path.unlink()
+    path.mkdir()
+    result = copied.train("train_curated.py", "first")
+    assert result.code == 0 and "note: no report was written" in result.err and str(path) in result.err
+
+
+def test_a_bug_in_the_page_is_not_hidden(copied, monkeypatch):
+    monkeypatch.setattr("tagging.report.about_settings", lambda folder: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        copied.train("train_curated.py", "first")
+
+
+def hostile_competition(root: Path) -> list[str]:
+    """Four classes and eight clips with names that would break a page, or a formula; the clips' names."""
+    folder = root / "train_curated"
+    folder.mkdir(parents=True)
+    fnames = [f"<img src=x onerror=alert({number})>&amp;.wav" for number in range(8)]
+    rng = np.random.default_rng(0)
+    for fname in fnames:
+        soundfile.write(folder / fname, rng.normal(0, 0.1, 8000), 16_000)
+    labels = [join_labels(HOSTILE[place % 4:place % 4 + 2]) for place in range(8)]
+    pd.DataFrame({"fname": fnames, "labels": labels}).to_csv(root / "train_curated.csv", index=False)
+    pd.DataFrame([["test.wav", 0, 0, 0, 0]], columns=["fname", *HOSTILE]).to_csv(
+        root / "sample_submission.csv", index=False)
+    return fnames
+
+
+def assert_harmless(page: Page, fnames: list[str]) -> None:
+    assert page.asks_for_nothing() and "b" not in page.tags
+    for name in (*HOSTILE, *fnames):
+        assert name in page.text
+
+
+def test_names_of_a_run_cannot_change_the_page(copied, tmp_path):
+    fnames = hostile_competition(tmp_path / "hostile")
+    folder = StageFolder(copied.stage("first", "curated"))
+    settings = json.loads(folder.settings_path.read_text())
+    folder.settings_path.write_text(json.dumps(settings | {"classes": HOSTILE}))
+    table = pd.read_csv(tmp_path / "hostile" / "train_curated.csv")
+    table.assign(fold=[1] * 4 + [2] * 4, crc32="0").to_csv(folder.path / "clips.csv", index=False)
+    for fold in (1, 2):
+        scores = np.random.default_rng(fold).random((4, 4))
+        scores[:, fold] = 1             # a class that is not always right
+        write_scores(folder.predictions(fold), pd.DataFrame(scores, fnames[4 * fold - 4:4 * fold], HOSTILE))
+    wrong = mistakes.clip_table(*mistakes.out_of_fold(folder)).query("precision < 1").index
+    page = Page(write_run_report(folder, open_competition(tmp_path / "hostile")))
+    assert len(wrong) and "No picture" not in page.text
+    assert_harmless(page, list(wrong))
+
+
+def test_names_of_a_data_set_cannot_change_the_page(tmp_path, workshop):
+    fnames = hostile_competition(tmp_path / "hostile")
+    for fname in fnames:
+        (tmp_path / "hostile" / "train_curated" / fname).write_bytes(b"nothing")
+    result = workshop.call("tools/explore.py", "--data", tmp_path / "hostile", "--out", tmp_path / "data.html")
+    assert result.code == 0, result.err
+    page = Page(tmp_path / "data.html")
+    assert_harmless(page, fnames)       # each clip is in the list of those that cannot be used
+    assert "There is no noisy set." in page.text and len(page.pictures) == 3    # of labels, and of no sound
+
+
+def test_the_page_about_a_data_set(workshop, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(workshop.data, data)
+    broken, copy, *_, original = sorted(path.name for path in (data / "train_curated").iterdir())
+    (data / "train_curated" / broken).write_bytes(b"")
+    shutil.copy(data / "train_curated" / original, data / "train_curated" / copy)
+    result = workshop.call("tools/explore.py", "--data", data, "--out", tmp_path / "pages" / "data.html")
+    assert result.code == 0 and "curated: 45 clips, 45 measured, 1 cannot be used" in result.out
+    page = Page(tmp_path / "pages" / "data.html")
+    assert page.asks_for_nothing()
+    # labels by class, labels a clip, pairs of two sets, lengths, silence, noise floor
+    assert len(page.pictures) == 7
+    assert "0 bytes" in page.text and "PCM_16" in page.text and "16,000" in page.text
+    twice = page.text.split("The same sound twice")[-1].split("Worth a listen")[0]
+    assert copy in twice and original in twice and broken not in twice
+
+
+def test_a_look_at_some_of_the_clips(workshop, tmp_path, expect_error):
+    words = ["--data", workshop.data, "--out", tmp_path / "data.html", "--clips"]
+    result = workshop.call("tools/explore.py", *words, 10)
+    assert "noisy: 90 clips, 10 measured" in result.out
+    assert "at most 10 clips a set, drawn at random" in Page(tmp_path / "data.html").text
+    expect_error(workshop.call("tools/explore.py", *words, -1), "--clips")
+
+
+def test_the_logs_of_a_run(trained, copied):
+    logs = read_logs(StageFolder(trained.stage("first", "noisy")))
+    assert list(logs) == [1, 2] and list(logs[1].columns) == ["epoch", "train_loss", "valid_loss", "lwlrap"]
+    assert logs[1].epoch.tolist() == [1]
+    (copied.stage("first", "noisy") / "fold2.log.csv").unlink()
+    assert list(read_logs(StageFolder(copied.stage("first", "noisy")))) == [1]
+
+
+def test_numbers_in_a_table():
+    assert [cell(value) for value in (None, float("nan"), 12345, np.int64(7), 0.12345, 65.432, "<b>")] == [
+        "-", "-", "12,345", "7", "0.123", "65.4", "<b>"]
+
+
+def tick_names(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_the_bars_of_a_clip_show_its_highest_classes_and_each_of_its_labels():
+    scores = pd.Series([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], list("abcdefg"))
+    axes = prediction_bars(pd.Series([0, 1, 0, 0, 0, 0, 1], scores.index), scores).axes[0]
+    assert tick_names(axes) == ["a", "b (label)", "c", "d", "e", "g (label)"]
+    assert [bar.get_width() for bar in axes.patches] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.3]
+
+
+def test_the_worst_class_stands_on_top_with_what_it_costs():
+    table = pd.DataFrame({"lwlrap": [0.9, 0.5], "weight": [0.25, 0.75], "clips": [1, 3]}, ["good", "bad"])
+    figure = figures.score_by_class(table)
+    assert tick_names(figure.axes[0]) == ["bad (3)", "good (1)"]
+    assert [bar.get_width() for bar in figure.axes[1].patches] == pytest.approx([0.375, 0.025])
+    assert "0.6000" in figure.get_suptitle()
+
+
+def test_the_class_with_the_most_clips_stands_on_top():
+    figure = figures.labels_by_class(pd.DataFrame({"curated": [1, 5, 3], "noisy": [9, 2, 4]}, ["a", "b", "c$"]))
+    assert tick_names(figure.axes[0]) == ["b", "c\\$", "a"]
+    assert [bar.get_width() for bar in figure.axes[1].patches] == [2, 4, 9]
+
+
+def test_of_many_classes_the_strongest_pairs_are_shown():
+    names = [f"class{number}" for number in range(80)]
+    counts = pd.DataFrame(np.zeros((80, 80), int), names, names)
+    counts.loc["class70", "class60"], counts.loc["class3", "class50"] = 3, 8
+    truth = pd.DataFrame(np.ones((10, 80), int), columns=names)
+    axes = figures.confusions(counts, truth).axes[0]
+    assert tick_names(axes)[:4] == ["class3", "class50", "class70", "class60"] and len(tick_names(axes)) == 24
+    assert [text.get_text() for text in axes.texts] == ["80", "30"]         # per cent of ten labels
+
+
+def test_curves_and_scores_of_many_runs():
+    log = pd.DataFrame({"epoch": [1, 2], "train_loss": [2, 1], "valid_loss": [3, 2], "lwlrap": [0.4, 0.6]})
+    later = log.assign(lwlrap=[0.6, 0.8])
+    runs = {f"run{number}": {1: log, 2: later} for number in range(9)}
+    left, _ = figures.learning_curves(runs, "Nine runs").axes
+    assert [text.get_text() for text in left.get_legend().get_texts()] == list(runs)
+    assert left.get_legend_handles_labels()[0][8].get_ydata().tolist() == pytest.approx([0.5, 0.7])
+    figure = figures.fold_scores({run: pd.Series({1: 0.5, 2: 0.7}) for run in runs})
+    assert tick_names(figure.axes[0])[8] == "run8\n0.6000"

@@ -1,0 +1,215 @@
+"""A page on localhost: tag sounds, look at the data, at the mistakes of a run, and at all runs side by side.
+
+    python -m tools.app --run NAME --data DIR
+
+Nothing is loaded from outside, and no file outside of what the page itself shows is served.
+"""
+import base64
+import html
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"        # read when gradio is imported
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tagging import explore, figures, mistakes, report
+from tagging.cli import parse
+from tagging.competition import Clips, Competition, open_competition
+from tagging.errors import TaggingError, run_script
+from tagging.files import read_json
+from tagging.infer import make_tagger
+from tagging.model import choose_device
+from tagging.run import STAGES, StageFolder, stage_folder
+from tagging_lite.audio import RemoveSilence, SoundError, load_clip, read_mono
+from tagging_lite.pictures import bars_figure, log_mel_figure, png, timeline_figure
+from tagging_lite.tagger import Tagger
+from tools.runs import list_runs
+
+LONGEST_UPLOAD = 300    # seconds of a sound
+LARGEST_UPLOAD = "100mb"
+BARS = 10               # tags shown as bars
+EXAMPLES = 20           # test clips to try
+LISTED = 500            # clips in a list; the csv has them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    data: Path                                          # competition folder, as Kaggle or Zenodo give it
+    run: str                                            # the run that tags, and whose mistakes are shown
+    models: Path = Path("models")                       # where the runs lie
+    device: str = "auto"                                # auto is the GPU where there is one
+    stage: Literal["noisy", "curated"] = "curated"      # which of its stages
+    clips: int = 500                                    # clips of each set that are measured; 0 is all of them
+    port: int = 7860                                    # of the page
+
+
+def main() -> None:
+    args = parse(App, __doc__.splitlines()[0])
+    competition = open_competition(args.data)
+    folder = stage_folder(args.models, args.run, args.stage)
+    tagger = make_tagger(folder.models((), choose_device(args.device)))
+    parts = explore.open_parts(competition)
+    # What the set lacks is said by the same check as in the scripts.
+    clips = parts[args.stage] if args.stage in parts else competition.clips(args.stage)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["GRADIO_TEMP_DIR"] = scratch     # uploads and recordings go when the page does
+        with gr.Blocks(title=f"audio tagging: {args.run}") as page:
+            gr.Markdown(f"# {args.run}, {args.stage} stage")
+            with gr.Tab("Tag"):
+                tag_tab(tagger, parts)
+            with gr.Tab("Data"):
+                data_tab(competition, parts, args.clips, folder.recipe().trim)
+            with gr.Tab("Mistakes"):
+                mistakes_tab(folder, clips, Path(scratch))
+            with gr.Tab("Runs"):
+                runs_tab(args.models)
+        page.queue(default_concurrency_limit=os.cpu_count())
+        try:
+            page.launch(server_name="127.0.0.1", server_port=args.port, max_file_size=LARGEST_UPLOAD, footer_links=[])
+        except OSError as error:
+            raise TaggingError(f"--port {args.port} is in use. Choose another one.") from error
+
+
+def picture(figure: Figure) -> str:
+    """As html that a page shows without asking for a file."""
+    content = base64.b64encode(png(figure, report.DPI)).decode()
+    return f'<img src="data:image/png;base64,{content}" style="max-width: 100%; width: 1000px">'
+
+
+def show(sections: list[report.Section]) -> None:
+    """Sections of a report as parts of a tab."""
+    for section in sections:
+        with gr.Accordion(section.title):
+            gr.Markdown(section.text)
+            for block in section.blocks:
+                if isinstance(block, Figure):
+                    gr.HTML(picture(block))
+                elif isinstance(block, pd.DataFrame):
+                    gr.Dataframe(block.map(report.cell), interactive=False, max_height=300)
+                else:
+                    gr.Markdown(block)
+
+
+def clip_player() -> list[gr.components.Component]:
+    """To hear and see one clip; what `play` returns goes there."""
+    return [gr.Audio(label="sound", interactive=False), gr.HTML()]
+
+
+def play(path: Path) -> tuple[tuple[int, np.ndarray] | None, str]:
+    """The sound of a clip, and its picture or what is wrong with it."""
+    wave, rate, fault = load_clip(path, None)
+    return (None, html.escape(f"{path.name}: {fault}")) if fault else (
+        (rate, wave), picture(log_mel_figure(wave, rate, path.name)))
+
+
+def tag_tab(tagger: Tagger, parts: dict[str, Clips]) -> None:
+    examples = next(iter(parts.values())) if "test" not in parts else parts["test"]
+    paths = dict(zip(examples.fnames[:EXAMPLES], examples.paths))
+
+    def tag(upload: str | None) -> tuple[str, str, str, str]:
+        """The path of an upload -> what was found, and three pictures."""
+        if upload is None:
+            return "", "", "", ""
+        try:
+            heard = tagger.listen(Path(upload), True, LONGEST_UPLOAD)
+            wave = np.concatenate(list(read_mono(Path(upload), tagger.hearing.sample_rate)))
+        except SoundError as error:
+            name = Path(upload).name
+            return f"{name} cannot be tagged: {str(error).replace(upload, name)}.", "", "", ""
+        best = tagger.best(heard.probabilities, BARS)
+        return (f"{best[0][0]}: {best[0][1]:.0%}, in {heard.seconds:.1f} seconds of sound",
+                picture(bars_figure(best, "probability of each tag")),
+                picture(log_mel_figure(wave, tagger.hearing.sample_rate, "log-mel spectrogram")),
+                picture(timeline_figure(heard.timeline, tagger.hearing.classes)))
+
+    with gr.Row():
+        with gr.Column():
+            upload = gr.Audio(label="a sound to tag", sources=["upload", "microphone"], type="filepath")
+            example = gr.Dropdown(list(paths), value=None, label="or an example")
+            found = gr.Textbox(label="strongest tag", elem_id="found")
+        bars = gr.HTML()
+    spectrogram, timeline = gr.HTML(), gr.HTML()
+    example.input(lambda fname: play(paths[fname])[0], example, upload)
+    upload.change(tag, upload, [found, bars, spectrogram, timeline])
+
+
+def data_tab(competition: Competition, parts: dict[str, Clips], limit: int, trim: RemoveSilence | None) -> None:
+    labelled = explore.labelled(parts)
+
+    def clips_of(part: str, name: str) -> gr.Dropdown:
+        clips = labelled[part]
+        fnames = list(clips.fnames[clips.targets[:, competition.classes.index(name)] == 1])
+        return gr.Dropdown(fnames, value=None, label=f"{len(fnames)} clips")
+
+    def show_clip(part: str, fname: str | None) -> tuple:
+        clips = labelled[part]
+        if fname is None:
+            return None, "", ""
+        place = clips.fnames.get_loc(fname)
+        return *play(clips.paths[place]), explore.label_texts(clips.targets[place:place + 1], competition.classes)[0]
+
+    gr.Markdown("### Clips by class")
+    with gr.Row():
+        part = gr.Dropdown(list(labelled), label="set")
+        name = gr.Dropdown(list(competition.classes), value=None, label="class")
+        clip = gr.Dropdown([], label="clips")
+        labels = gr.Textbox(label="labels")
+    player = clip_player()
+    gr.on([part.input, name.input], clips_of, [part, name], clip)
+    clip.change(show_clip, [part, clip], [*player, labels])
+
+    measured = {part: explore.choose_clips(clips, limit) for part, clips in parts.items()}
+    sounds = {part: explore.measure_sounds(clips, trim or RemoveSilence()) for part, clips in measured.items()}
+    show(report.data_sections(parts, sounds, competition.classes))
+
+
+def mistakes_tab(folder: StageFolder, clips: Clips, scratch: Path) -> None:
+    truth, predictions = mistakes.out_of_fold(folder)
+    table = mistakes.clip_table(truth, predictions)
+    paths = dict(zip(clips.fnames, clips.paths))
+
+    def show_clip(event: gr.SelectData) -> tuple:
+        fname = event.row_value[0]
+        if fname not in paths:
+            return None, f"{html.escape(fname)} is no longer in the data", ""
+        return *play(paths[fname]), picture(report.prediction_bars(truth.loc[fname], predictions.loc[fname]))
+
+    exported = scratch / f"{folder.run}-{folder.path.name}-clips.csv"
+    mistakes.write_clip_table(exported, table)
+    gr.Markdown(f"### The {min(LISTED, len(table))} clips with the lowest precision of {len(table):,}\n"
+                "Choose a row to hear and see it, with its labels and predictions beside each other.")
+    rows = gr.Dataframe(report.named(table[:LISTED], "fname").drop(columns="new_labels").map(report.cell),
+                        interactive=False, max_height=300, elem_id="worst")
+    gr.DownloadButton("Export all as csv, to relabel", value=str(exported))
+    player = clip_player()
+    bars = gr.HTML()
+    rows.select(show_clip, None, [*player, bars])
+    show(report.about_mistakes(truth, predictions))
+
+
+def runs_tab(models: Path) -> None:
+    """Read anew whenever the page is opened."""
+    def curves(stage: str) -> str:
+        folders = [stage_folder(models, run, stage) for run in list_runs(models)[0].query("stage == @stage").run]
+        logs = {folder.run: logs for folder in folders if (logs := report.read_logs(folder))}
+        scores = {folder.run: pd.Series(read_json(folder.path / "scores.json", "Train a fold again.")["folds"])
+                  for folder in folders if folder.finished_folds()}
+        return "".join([picture(figures.fold_scores(scores)) if scores else "",
+                        picture(figures.learning_curves(logs, f"{stage} stage")) if logs else ""])
+
+    gr.Dataframe(lambda: list_runs(models)[0], label="all runs, newest first", interactive=False)
+    for stage in reversed(STAGES):
+        gr.Markdown(f"### {stage} stage")
+        gr.HTML(partial(curves, stage))
+
+
+if __name__ == "__main__":
+    run_script(main)
