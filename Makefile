@@ -9,7 +9,7 @@ RUN := demo
 .PHONY: demo clean-demo test lint check
 
 # Made again only when the requirements change; the stamp is touched last, so a broken install is not taken for whole.
-.venv/installed: requirements.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-tools.txt requirements-dev.txt tagging_lite/requirements.txt tagging_lite/requirements-serve.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Name another with make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -100,7 +100,7 @@ def show(sections: list[report.Section]) -> None:
 
 def clip_player() -> list[gr.components.Component]:
     """To hear and see one clip; what `play` returns goes there."""
-    return [gr.Audio(label="sound", interactive=False), gr.HTML()]
+    return [gr.Audio(label="sound", interactive=False, buttons=["download"]), gr.HTML()]
 
 
 def play(path: Path) -> tuple[tuple[int, np.ndarray] | None, str]:
@@ -132,7 +132,8 @@ def tag_tab(tagger: Tagger, parts: dict[str, Clips]) -> None:
 
     with gr.Row():
         with gr.Column():
-            upload = gr.Audio(label="a sound to tag", sources=["upload", "microphone"], type="filepath")
+            upload = gr.Audio(label="a sound to tag", sources=["upload", "microphone"], type="filepath",
+                              buttons=["download"])
             example = gr.Dropdown(list(paths), value=None, label="or an example")
             found = gr.Textbox(label="strongest tag", elem_id="found")
         bars = gr.HTML()
@@ -184,8 +185,8 @@ def mistakes_tab(folder: StageFolder, clips: Clips, scratch: Path) -> None:
 
     exported = scratch / f"{folder.run}-{folder.path.name}-clips.csv"
     mistakes.write_clip_table(exported, table)
-    gr.Markdown(f"### The {min(LISTED, len(table))} clips with the lowest precision of {len(table):,}\n"
-                "Choose a row to hear and see it, with its labels and predictions beside each other.")
+    gr.Markdown(f"### {len(table):,} clips, the lowest precision first\n"
+                f"Choose a row to hear and see the clip, with its labels and predictions. {LISTED} are listed at most.")
     rows = gr.Dataframe(report.named(table[:LISTED], "fname").drop(columns="new_labels").map(report.cell),
                         interactive=False, max_height=300, elem_id="worst")
     gr.DownloadButton("Export all as csv, to relabel", value=str(exported))
