@@ -71,6 +71,18 @@ def test_the_file_says_what_it_hears_and_is_valid(two):
     assert load_onnx(path).hearing == make_tagger(models).hearing
 
 
+@pytest.mark.parametrize("change", [
+    "no json", "[]", "{}", {"classes": None}, {"sample_rate": "fast"}, {"sample_rate": 0}, {"window": -1},
+    {"overlap": 1.0}, {"trim_db": []}])
+def test_a_strange_description_is_refused(two, tmp_path, change):
+    model = onnx.load(two[1])
+    about = {entry.key: entry for entry in model.metadata_props}["hearing"]
+    about.value = change if isinstance(change, str) else json.dumps(json.loads(about.value) | change)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(TaggingError, match="does not say rightly what it hears"):
+        load_onnx(tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("knobs", [
     {"network": "xresnet18"}, {"network": "timm:vit_tiny_patch16_224"}, {"normalise": False, "lighting": 0.0},
     {"window_overlap": 0.0, "top_db": 80.0}])
