@@ -3,26 +3,29 @@ import sys
 
 from tagging.cli import TrainCurated, parse
 from tagging.competition import open_competition
+from tagging.distributed import is_main, joined
 from tagging.errors import TaggingError, run_script
-from tagging.model import choose_device
 from tagging.report import write_run_report
 from tagging.run import stage_folder
+from tagging.side_by_side import choose_devices
 from tagging.stage import train_stage
 
 
+@joined()
 def main() -> None:
     args = parse(TrainCurated, __doc__)
     if args.from_scratch and args.noisy_run:
         raise TaggingError("--noisy-run and --from-scratch exclude each other. Leave one of them out.")
-    device = choose_device(args.device)
+    devices = choose_devices(args.device, args.devices)
     competition = open_competition(args.data)
     start = None if args.from_scratch else stage_folder(args.models, args.noisy_run or args.run, "noisy")
     folder = stage_folder(args.models, args.run, "curated")
     print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")
-    train_stage("curated", competition, folder, args.knobs, folds=args.folds, cache=args.cache, device=device,
+    train_stage("curated", competition, folder, args.knobs, folds=args.folds, cache=args.cache, devices=devices,
                 skip_bad=args.skip_bad_clips, start=start, parts=args.accumulate)
     try:
-        print(f"-> {write_run_report(folder, competition)}", flush=True)
+        if is_main():
+            print(f"-> {write_run_report(folder, competition)}", flush=True)
     except TaggingError as error:       # weights and scores are written, and no page is worth an error after hours
         print(f"note: no report was written: {error}", file=sys.stderr)
 

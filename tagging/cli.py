@@ -32,6 +32,7 @@ class Train(Common):
     recipe: str                             # the named recipe whose knobs, below, are the defaults
     accumulate: int = 1                     # parts of a batch, for little memory; batch norm then sees the parts
     folds: tuple[int, ...] = ()             # which folds to train; all, if none is named
+    devices: tuple[str, ...] = ()           # train a fold on each of several devices: 0 1 2 3 for four GPUs
     knobs: Annotated[Recipe, tyro.conf.arg(name="")]
 
 

@@ -2,11 +2,13 @@
 import platform
 import resource
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from tagging import distributed
 from tagging.competition import Competition
 from tagging.errors import TaggingError, shorten
 from tagging.files import seed_for
@@ -17,13 +19,14 @@ from tagging.model import About, Model, explain_memory, network_shapes
 from tagging.network import has_bf16
 from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
+from tagging.side_by_side import train_side_by_side
 from tagging.train import Examples, train_model
 from tagging.waves import open_store
 from tagging.weights import checksum
 
 
 def train_stage(stage: str, competition: Competition, folder: StageFolder, recipe: Recipe, *, folds: tuple[int, ...],
-                cache: Path, device: torch.device, skip_bad: bool = False, start: StageFolder | None = None,
+                cache: Path, devices: list[torch.device], skip_bad: bool = False, start: StageFolder | None = None,
                 parts: int = 1) -> None:
     """Train the models of the given folds, each with its out-of-fold predictions, and score them.
 
@@ -32,12 +35,14 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     Args:
         stage: noisy or curated: the clips, and the schedule of the recipe.
         folds: from 1; all of them if empty.
+        devices: one, or several to train on side by side, a fold on each.
         start: the stage whose weights of the same fold each model starts from; None starts from random weights.
         parts: of each batch, one after the other.
     Raises:
-        TaggingError: for all that is wrong with data, settings or earlier weights, before any training starts.
+        TaggingError: for all that is wrong with data, settings or earlier weights, before any training starts; at the
+            end for folds that failed side by side.
     """
-    folds = folds or tuple(range(1, recipe.fold_count + 1))
+    folds = tuple(dict.fromkeys(folds)) or tuple(range(1, recipe.fold_count + 1))
     wrong = sorted(set(folds) - set(range(1, recipe.fold_count + 1)))
     if wrong:
         raise TaggingError(f"--folds {shorten(wrong)} is not among 1 to {recipe.fold_count} (--fold-count).")
@@ -53,23 +58,42 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     competition.check_every_class(clips)
     fold_of = fold_of[clips.fnames].to_numpy()                                      # (clips,)
     initial = load_initial(start, folds, competition.classes, store.sample_rate, recipe) if start else {}
-    folder.begin(recipe, competition.classes, clips, store, fold_of, start.run if start else "scratch")
+    if distributed.is_main():
+        folder.begin(recipe, competition.classes, clips, store, fold_of, start.run if start else "scratch")
 
     print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, "
           f"{store.hours:.1f} h at {store.sample_rate} Hz after trimming, {recipe.network}\n"
-          f"on {describe_device(device)}", flush=True)
-    for fold in dict.fromkeys(folds):
-        with folder.fold_lock(fold):
-            if fold in folder.finished_folds():
-                print(f"fold {fold} is finished: {folder.weights(fold)}", flush=True)
-                folder.checkpoint(fold).unlink(missing_ok=True)     # a kill can come just before finish removes it
-                continue
-            about = About(stage, fold, competition.classes, store.sample_rate, recipe)
-            seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])
-                            for mask in (fold_of != fold, fold_of == fold))
-            train_fold(folder, about, seen, unseen, device, initial.get(fold), parts)
-        folder.update_scores()
-    print_scores(stage, folder)
+          f"on {describe_device(devices[0]) if len(devices) == 1 else ', '.join(map(str, devices))}", flush=True)
+    failures = {}
+    if len(devices) > 1:
+        missing = [fold for fold in folds if not is_finished(folder, fold)]
+        failures = train_side_by_side(stage, missing, devices, sum(recipe.schedule(stage).epochs))
+    else:
+        for fold in folds:
+            with folder.fold_lock(fold) if distributed.is_main() else nullcontext(), distributed.in_step():
+                if distributed.told(is_finished(folder, fold)):
+                    continue
+                about = About(stage, fold, competition.classes, store.sample_rate, recipe)
+                seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])
+                                for mask in (fold_of != fold, fold_of == fold))
+                train_fold(folder, about, seen, unseen, devices[0], initial.get(fold), parts)
+                distributed.stop_together()
+            if distributed.is_main():
+                folder.update_scores()
+    if distributed.is_main() and folder.finished_folds():
+        print_scores(stage, folder)
+    if failures:
+        raise TaggingError("".join(f"{stage} fold {fold} failed: {reason}\n" for fold, reason in failures.items())
+                           + "The same command trains what is missing.")
+
+
+def is_finished(folder: StageFolder, fold: int) -> bool:
+    """Whether a fold is finished; says so if it is."""
+    finished = fold in folder.finished_folds()
+    if finished:
+        print(f"fold {fold} is finished: {folder.weights(fold)}", flush=True)
+        folder.checkpoint(fold).unlink(missing_ok=True)     # a kill can come just before finish removes it
+    return finished
 
 
 def train_fold(folder: StageFolder, about: About, seen: Examples, unseen: Examples, device: torch.device,
@@ -92,15 +116,16 @@ def train_fold(folder: StageFolder, about: About, seen: Examples, unseen: Exampl
                         "train another --run with a smaller --batch-size, smaller sizes or a smaller --network."):
         seconds = train_model(model, seen, unseen, title, folder.log(fold), folder.checkpoint(fold), parts)
         started = time.perf_counter()
-        predicted = probabilities(model, unseen.store, progress=f"{title} out-of-fold")
+        predicted = distributed.predict_together(probabilities, model, unseen.store, progress=f"{title} out-of-fold")
 
     seconds += time.perf_counter() - started
     score = lwlrap(truth=unseen.targets, scores=predicted)
     model.amend(score=score)
-    folder.finish(fold, model, pd.DataFrame(predicted, unseen.fnames, about.classes), {
-        "lwlrap": score, "clips": len(predicted), "seconds": round(seconds, 1),
-        "initial_weights": checksum(initial, "")[:16] if initial else None,
-        "device": describe_device(device), "peak_memory_mb": peak_memory(device), **origin})
+    if distributed.is_main():
+        folder.finish(fold, model, pd.DataFrame(predicted, unseen.fnames, about.classes), {
+            "lwlrap": score, "clips": len(predicted), "seconds": round(seconds, 1),
+            "initial_weights": checksum(initial, "")[:16] if initial else None,
+            "device": describe_device(device), "peak_memory_mb": peak_memory(device), **origin})
     print(f"{title}  lwlrap {score:.4f}  {seconds:.0f} s  -> {folder.weights(fold)}", flush=True)
 
 
@@ -151,10 +176,11 @@ def print_scores(stage: str, folder: StageFolder) -> None:
 
 def describe_device(device: torch.device) -> str:
     """Device and precision, for people."""
+    times = f"{distributed.size()} x " if distributed.size() > 1 else ""
     if device.type == "cuda":
         precision = "bf16 network, fp32 front end and head" if has_bf16(device) else "fp32"
-        return f"{torch.cuda.get_device_name(device)}, {precision}, channels last"
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads), fp32"
+        return f"{times}{torch.cuda.get_device_name(device)}, {precision}, channels last"
+    return f"{times}{device.type} ({platform.machine()}, {torch.get_num_threads()} threads), fp32"
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

@@ -15,6 +15,7 @@ from fastai.optimizer import ranger
 from torch import nn
 from tqdm import tqdm
 
+from tagging import distributed
 from tagging.augment import mixup
 from tagging.checkpoint import Progress, load_checkpoint, save_checkpoint
 from tagging.errors import TaggingError, shorten
@@ -74,7 +75,7 @@ class TrainingBatches:
         for place, waves in self.store.batches(clips, starts, self.crop, self.batch_size, self.device, first):
             seed = self.seed(place.start // self.batch_size)
             generator.manual_seed(seed)
-            torch.manual_seed(seed)         # what the network itself draws, such as dropout
+            torch.manual_seed(seed + distributed.rank())    # what the network itself draws, such as dropout
             with torch.no_grad():
                 images, targets = self.model.images(waves, generator, generator), self.targets[order[place]]
                 images = self.model.fit_size(images, self.image_size)
@@ -96,15 +97,17 @@ class ResumableLearner(Learner):
     def one_batch(self, i, b):
         with shielded():
             super().one_batch(i, b)
+        distributed.stop_together()
 
     def _do_one_batch(self):
         (images,), (targets,) = self.xb, self.yb
         total = 0
         for some_images, some_targets in zip(images.tensor_split(self.parts), targets.tensor_split(self.parts)):
+            some_images, some_targets = distributed.share(some_images), distributed.share(some_targets)
             loss = self.loss_func(self.model(some_images), some_targets) * (len(some_images) / len(images))
             loss.backward()
             total = total + loss.detach()
-        self.loss = total
+        self.loss = distributed.add_up(self.model, total)
         self.opt.step()
         self.opt.zero_grad()
 
@@ -174,7 +177,7 @@ class Journal(Callback):
         self.check_losses()
         progress, recipe = self.progress, self.tagger.about.recipe
         targets = self.valid.targets
-        logits = clip_logits(self.tagger, self.valid.store, limit=recipe.epoch_windows)
+        logits = distributed.predict_together(clip_logits, self.tagger, self.valid.store, limit=recipe.epoch_windows)
         if not np.isfinite(logits).all():
             raise TaggingError(f"{self.title}: the predictions are not finite after epoch {progress.epoch + 1}. The "
                                "checkpoint of the epoch before is kept. Try another run with lower learning rates.")
@@ -186,9 +189,11 @@ class Journal(Callback):
                "lr": progress.lr, "seconds": progress.seconds}
         with shielded():        # the epoch is in the log and in the checkpoint, or in neither
             progress.end_epoch(row)
-            with atomic(self.log) as temporary:
-                pd.DataFrame(progress.rows).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-            save_checkpoint(self.checkpoint, self.tagger, self.opt, progress)
+            if distributed.is_main():
+                with atomic(self.log) as temporary:
+                    pd.DataFrame(progress.rows).to_csv(temporary, index=False, float_format="%.6g",
+                                                       lineterminator="\n")
+                save_checkpoint(self.checkpoint, self.tagger, self.opt, progress)
         print(f"{self.title} epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  "
               f"valid loss {row['valid_loss']:.4f}  lwlrap {row['lwlrap']:.4f}  {row['seconds']:.1f} s", flush=True)
         raise CancelValidException      # fastai's own pass over one crop a clip is not wanted
@@ -232,8 +237,12 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
     if batches.batch_size < 2 * parts:
         raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves parts of one clip, "
                            "and batch norm needs two. Train on more clips, or lower --accumulate.")
+    if batches.batch_size < distributed.size() * parts:
+        raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves some of the "
+                           f"{distributed.size()} processes without a clip. Start fewer with torchrun.")
     learner.create_opt()
-    if checkpoint.exists():
+    distributed.share_batch_norm(model.network)
+    if distributed.told(checkpoint.exists()):
         batches.progress = load_checkpoint(checkpoint, model, learner.opt)
         print(f"{title} goes on in epoch {batches.progress.epoch + 1}, after {batches.progress.step} steps", flush=True)
     elif recipe.normalise:
@@ -249,7 +258,9 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
                 learner.fit_flat_cos(epochs, lr, wd=recipe.weight_decay)
             before += epochs
     except Stopped:
-        if all(loss.isfinite() for loss in progress.losses):    # else the last epoch's checkpoint is the better one
+        # After a loss that is not finite the last epoch's checkpoint is the better one.
+        if distributed.is_main() and all(loss.isfinite() for loss in progress.losses):
             save_checkpoint(checkpoint, model, learner.opt, progress)
+        distributed.barrier()       # torchrun ends all processes soon after one has ended
         raise
     return sum(row["seconds"] for row in progress.rows)
