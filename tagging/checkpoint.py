@@ -1,18 +1,22 @@
 """The state of a training that is under way, whole enough to go on to the same bits."""
+import copy
 import dataclasses
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import torch
-from fastai.optimizer import Lookahead
+from torch import nn
 
 from tagging.errors import TaggingError
 from tagging.model import Model
+from tagging.ranger import STATE, Ranger
 from tagging.weights import read_weights, write_weights
 
-KIND = "audio-tagging checkpoint 1"
+KIND = "audio-tagging checkpoint 2"
 
 
 @dataclass
@@ -39,29 +43,48 @@ class Progress:
         self.step, self.losses, self.seconds = 0, [], 0.0
 
 
-def save_checkpoint(path: Path, model: Model, optimiser: Lookahead, progress: Progress) -> None:
-    """Write network, optimiser and progress in one file.
+class CheckpointWriter:
+    """Writes network, optimiser and progress in one file, in a thread of its own: on a GPU that takes as long as a
+    short epoch.
 
-    Raises:
-        TaggingError: the file could not be written; the one before is unchanged.
+    Attributes:
+        path: of the file. It holds the last state that was written whole.
     """
-    state = optimiser.state_dict()
-    tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
-    scalars = []
-    for number, values in enumerate(state["state"]):            # one a parameter
-        tensors |= {f"optimiser.{number}.{name}": value for name, value in values.items() if torch.is_tensor(value)}
-        scalars.append({name: value for name, value in values.items() if not torch.is_tensor(value)})
-    for number, slow in enumerate(chain.from_iterable(state["slow_weights"] or [])):
-        tensors[f"slow.{number}"] = slow
-    if progress.losses:
-        tensors["losses"] = torch.stack(progress.losses)
-    write_weights(path, KIND, tensors, {
-        "model": dataclasses.asdict(model.about), "scalars": scalars, "count": state["count"],
-        "progress": {name: value for name, value in vars(progress).items() if name != "losses"}})
+
+    def __init__(self, path: Path):
+        self.path, self.thread, self.writing = path, ThreadPoolExecutor(1), None
+
+    def write(self, model: Model, optimiser: Ranger, progress: Progress) -> None:
+        """Copy the state, and begin to write it when the one before is written.
+
+        Raises:
+            TaggingError: the one before could not be written.
+        """
+        self.wait()
+        tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
+        for number, parameter in enumerate(parameters(optimiser)):
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in optimiser.state[parameter].items()}
+        if progress.losses:
+            tensors["losses"] = torch.stack(progress.losses)
+        tensors = {name: value.detach().clone() for name, value in tensors.items()}     # the training goes on
+        about = {"model": dataclasses.asdict(model.about),
+                 "groups": [{name: value for name, value in group.items() if name != "params"}
+                            for group in optimiser.param_groups],
+                 "progress": {name: value for name, value in vars(progress).items() if name != "losses"}}
+        self.writing = self.thread.submit(write_weights, self.path, KIND, tensors, copy.deepcopy(about))
+
+    def wait(self) -> None:
+        """
+        Raises:
+            TaggingError: what was last begun could not be written; the file before it is unchanged.
+        """
+        if self.writing:
+            writing, self.writing = self.writing, None
+            writing.result()
 
 
-def load_checkpoint(path: Path, model: Model, optimiser: Lookahead) -> Progress:
-    """Bring network, normalisation and optimiser back to what `save_checkpoint` saw.
+def load_checkpoint(path: Path, model: Model, optimiser: Ranger) -> Progress:
+    """Bring network, normalisation and optimiser back to what was written.
 
     Raises:
         TaggingError: the file is damaged, of another version, or of another model.
@@ -75,22 +98,23 @@ def load_checkpoint(path: Path, model: Model, optimiser: Lookahead) -> Progress:
         if about["model"] != json.loads(json.dumps(dataclasses.asdict(model.about))):
             raise TaggingError(f"{path} belongs to another stage, fold or recipe. {remedy}")
         model.network.load_state_dict(part(tensors, "network."))
-        parameters = list(chain.from_iterable(optimiser.param_lists))
-        state = optimiser.state_dict()["state"]
-        for number, (parameter, values) in enumerate(zip(parameters, state, strict=True)):
-            moments = part(tensors, f"optimiser.{number}.")
-            # In the parameter's own memory layout, which on a GPU is not the file's.
-            values |= about["scalars"][number] | {
-                name: torch.empty_like(parameter).detach().copy_(value) for name, value in moments.items()}
-        slow = part(tensors, "slow.")
-        if slow:
-            optimiser._copy_weights()
-            for number, weights in enumerate(chain.from_iterable(optimiser.slow_weights)):
-                weights.copy_(slow[str(number)])
-        optimiser.count = about["count"]
+        for group, values in zip(optimiser.param_groups, about["groups"], strict=True):
+            for name in group.keys() - {"params"}:
+                if not isinstance(values[name], type(group[name])):
+                    raise TypeError(f"the optimiser's {name} is {values[name]!r}")
+                group[name] = values[name]
+        for number, parameter in enumerate(parameters(optimiser)):
+            if state := part(tensors, f"optimiser.{number}."):
+                # In the parameter's own memory layout, which on a GPU is not the file's.
+                optimiser.state[parameter] = {name: torch.empty_like(parameter).detach().copy_(state[name])
+                                              for name in STATE}
         return Progress(**about["progress"], losses=list(tensors.get("losses", [])))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise TaggingError(f"{path} does not fit this version: {error}. {remedy}") from error
+
+
+def parameters(optimiser: Ranger) -> Iterator[nn.Parameter]:
+    return chain.from_iterable(group["params"] for group in optimiser.param_groups)
 
 
 def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -188,10 +188,7 @@ def predict_together(predict: Callable[..., np.ndarray], model: Model, store: Wa
 
 
 def share_batch_norm(network: nn.Module) -> None:
-    """Let batch norm see the batch, not this rank's share of it. The names of the weights stay as they are.
-
-    Call it after the optimiser is made: fastai would not know these layers, and let their weights decay.
-    """
+    """Let batch norm see the batch, not this rank's share of it. The names of the weights stay as they are."""
     if size() > 1:
         convert_sync_batchnorm(network)
         for module in network.modules():

@@ -11,18 +11,19 @@ from fastai.callback.core import CancelEpochException, CancelValidException
 from fastai.callback.schedule import Learner  # the Learner that has fit_flat_cos
 from fastai.data.core import DataLoaders
 from fastai.learner import Callback, TrainEvalCallback
-from fastai.optimizer import ranger
+from fastai.optimizer import OptimWrapper
 from torch import nn
 from tqdm import tqdm
 
 from tagging import distributed
 from tagging.augment import mixup
-from tagging.checkpoint import Progress, load_checkpoint, save_checkpoint
+from tagging.checkpoint import CheckpointWriter, Progress, load_checkpoint
 from tagging.errors import TaggingError, shorten
 from tagging.files import atomic, seed_for
 from tagging.infer import clip_logits, random_starts
 from tagging.metric import lwlrap
 from tagging.model import Model
+from tagging.ranger import Ranger, decay_groups
 from tagging.signals import Stopped, shielded
 from tagging.waves import WaveStore
 
@@ -122,9 +123,9 @@ class Journal(Callback):
     """
 
     def __init__(self, title: str, batches: TrainingBatches, valid: Examples, epochs: int, log: Path,
-                 checkpoint: Path):
+                 writer: CheckpointWriter):
         self.title, self.batches, self.valid, self.epochs = title, batches, valid, epochs
-        self.log, self.checkpoint = log, checkpoint
+        self.log, self.writer = log, writer
         self.tagger, self.progress = batches.model, batches.progress
 
     def __call__(self, event_name: str):
@@ -193,7 +194,7 @@ class Journal(Callback):
                 with atomic(self.log) as temporary:
                     pd.DataFrame(progress.rows).to_csv(temporary, index=False, float_format="%.6g",
                                                        lineterminator="\n")
-                save_checkpoint(self.checkpoint, self.tagger, self.opt, progress)
+                self.writer.write(self.tagger, self.opt.opt, progress)
         print(f"{self.title} epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  "
               f"valid loss {row['valid_loss']:.4f}  lwlrap {row['lwlrap']:.4f}  {row['seconds']:.1f} s", flush=True)
         raise CancelValidException      # fastai's own pass over one crop a clip is not wanted
@@ -232,7 +233,7 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
     schedule = recipe.schedule(model.about.stage)
     # Two training loaders because fastai wants a second one; it never draws from it.
     learner = ResumableLearner(DataLoaders(batches := TrainingBatches(model, train), batches), model.network,
-                               loss_func=nn.BCEWithLogitsLoss(), opt_func=ranger, default_cbs=False)
+                               loss_func=nn.BCEWithLogitsLoss(), default_cbs=False)
     learner.parts = parts
     if batches.batch_size < 2 * parts:
         raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves parts of one clip, "
@@ -240,16 +241,18 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
     if batches.batch_size < distributed.size() * parts:
         raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves some of the "
                            f"{distributed.size()} processes without a clip. Start fewer with torchrun.")
-    learner.create_opt()
+    optimiser = Ranger(decay_groups(model.network), schedule.lrs[0])
+    learner.opt = OptimWrapper(opt=optimiser)
     distributed.share_batch_norm(model.network)
+    writer = CheckpointWriter(checkpoint)
     if distributed.told(checkpoint.exists()):
-        batches.progress = load_checkpoint(checkpoint, model, learner.opt)
+        batches.progress = load_checkpoint(checkpoint, model, optimiser)
         print(f"{title} goes on in epoch {batches.progress.epoch + 1}, after {batches.progress.step} steps", flush=True)
     elif recipe.normalise:
         mean, std = measure_normalisation(model, train.store)
         model.amend(mean=mean, std=std)
     progress = batches.progress
-    learner.add_cbs([TrainEvalCallback, Journal(title, batches, valid, sum(schedule.epochs), log, checkpoint)])
+    learner.add_cbs([TrainEvalCallback, Journal(title, batches, valid, sum(schedule.epochs), log, writer)])
     before = 0          # epochs of the cycles before
     try:
         for epochs, lr, batches.image_size in zip(schedule.epochs, schedule.lrs, schedule.sizes):
@@ -257,10 +260,12 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
             if learner.first_epoch < epochs:
                 learner.fit_flat_cos(epochs, lr, wd=recipe.weight_decay)
             before += epochs
+        writer.wait()
     except Stopped:
         # After a loss that is not finite the last epoch's checkpoint is the better one.
         if distributed.is_main() and all(loss.isfinite() for loss in progress.losses):
-            save_checkpoint(checkpoint, model, learner.opt, progress)
+            writer.write(model, optimiser, progress)
+            writer.wait()
         distributed.barrier()       # torchrun ends all processes soon after one has ended
         raise
     return sum(row["seconds"] for row in progress.rows)

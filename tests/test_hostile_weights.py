@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from fastai.optimizer import ranger
 from hostile import CASES, EDITS, damage, little_growth, little_room, outcome, put, refused, run_cases
 from hostile import watchdog as watchdog  # pytest runs it around every test of this file
 from hypothesis import strategies as st
@@ -18,8 +17,9 @@ from safetensors.torch import save
 from torch import nn
 
 from tagging import checkpoint as checkpoints
-from tagging.checkpoint import Progress, load_checkpoint, save_checkpoint
+from tagging.checkpoint import CheckpointWriter, Progress, load_checkpoint
 from tagging.model import KIND, About, Model, load_model
+from tagging.ranger import Ranger, decay_groups
 from tagging.recipe import SMOKE
 from tagging.weights import checksum, read_weights, write_weights
 
@@ -246,8 +246,8 @@ class Small(Model):
 def trained_small(steps=7):
     torch.manual_seed(0)
     model = Small()
-    optimiser = ranger(list(model.parameters()), 0.1)
-    for _ in range(steps):                                      # lookahead has its slow weights after six
+    optimiser = Ranger(decay_groups(model.network), 0.1)
+    for _ in range(steps):
         model.network(torch.ones(4, 3)).square().sum().backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -258,7 +258,9 @@ def trained_small(steps=7):
 def progress_file(tmp_path):
     path = tmp_path / "whole.safetensors"
     progress = Progress([{"epoch": 1, "loss": 0.5}], 2, [torch.tensor(0.5), torch.tensor(0.25)])
-    save_checkpoint(path, *trained_small(), progress)
+    writer = CheckpointWriter(path)
+    writer.write(*trained_small(), progress)
+    writer.wait()
     return path
 
 

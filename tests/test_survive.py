@@ -125,7 +125,7 @@ def ask_to_stop():
 
 
 @pytest.mark.parametrize("module, name, count", [
-    ("train", "clip_logits", 1), ("train", "clip_logits", 2), ("train", "save_checkpoint", 1),
+    ("train", "clip_logits", 1), ("train", "clip_logits", 2), ("checkpoint", "write_weights", 1),
     ("train", "measure_normalisation", 1), ("stage", "probabilities", 1), ("waves", "load_clip", 7)])
 def test_a_signal_elsewhere_goes_on_to_the_same_bits(workshop, undisturbed, monkeypatch, module, name, count):
     import importlib
