@@ -1,6 +1,6 @@
 """Train one model with fastai. The only file that knows fastai's training loop."""
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,6 +215,14 @@ def measure_normalisation(model: Model, store: WaveStore, crops: int = 2048) -> 
     return mean, max(square - mean ** 2, 1e-6) ** 0.5
 
 
+def build_learner(model: Model, batches: Sized, optimiser: Ranger) -> ResumableLearner:
+    # Two training loaders because fastai wants a second one; it never draws from it.
+    learner = ResumableLearner(DataLoaders(batches, batches), model.network, loss_func=nn.BCEWithLogitsLoss(),
+                               default_cbs=False)
+    learner.opt = OptimWrapper(opt=optimiser)
+    return learner
+
+
 def train_model(model: Model, train: Examples, valid: Examples, title: str, log: Path, checkpoint: Path,
                 parts: int = 1) -> float:
     """Train `model` in place with the schedule of its stage, from its checkpoint if there is one.
@@ -231,9 +239,8 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
     """
     recipe = model.about.recipe
     schedule = recipe.schedule(model.about.stage)
-    # Two training loaders because fastai wants a second one; it never draws from it.
-    learner = ResumableLearner(DataLoaders(batches := TrainingBatches(model, train), batches), model.network,
-                               loss_func=nn.BCEWithLogitsLoss(), default_cbs=False)
+    batches, optimiser = TrainingBatches(model, train), Ranger(decay_groups(model.network), schedule.lrs[0])
+    learner = build_learner(model, batches, optimiser)
     learner.parts = parts
     if batches.batch_size < 2 * parts:
         raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves parts of one clip, "
@@ -241,8 +248,6 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
     if batches.batch_size < distributed.size() * parts:
         raise TaggingError(f"{title}: a batch of {batches.batch_size} clips in {parts} parts leaves some of the "
                            f"{distributed.size()} processes without a clip. Start fewer with torchrun.")
-    optimiser = Ranger(decay_groups(model.network), schedule.lrs[0])
-    learner.opt = OptimWrapper(opt=optimiser)
     distributed.share_batch_norm(model.network)
     writer = CheckpointWriter(checkpoint)
     if distributed.told(checkpoint.exists()):
