@@ -35,7 +35,7 @@ clean-demo:
 	rm -rf models/$(RUN)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .
