@@ -22,7 +22,8 @@ from tools.benchmark.sounds import RATE
 
 
 class EpochLines(io.TextIOBase):
-    """Takes what a training prints, and notes when the line of each epoch came. Its checkpoint is written then."""
+    """Takes what a training prints, and notes when the line of each epoch came: from one to the next is an epoch with
+    its look, and with what the writing of checkpoints holds it up."""
 
     def __init__(self):
         self.times = []
@@ -36,9 +37,9 @@ class EpochLines(io.TextIOBase):
 @dataclass(frozen=True)
 class Fold:
     """Seconds of one fold, trained for a few epochs of each cycle."""
-    begin: float                    # all that comes before the first epoch: normalisation, optimiser
-    epochs: list[list[float]]       # of each cycle: its epochs but the first, which warms up
-    end: float                      # out-of-fold prediction, and writing the fold's files
+    first: float                    # from the start to the end of the first epoch, which warms up
+    epochs: list[list[float]]       # of each cycle: its epochs but the first
+    end: float                      # the last checkpoint, out-of-fold prediction, and writing the fold's files
 
 
 def measure_recipe(setting: Setting) -> Iterator[Row]:
@@ -54,7 +55,7 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
         fold = measure_fold(setting, stage, seen, unseen)
         for size, epochs in zip(schedule.sizes, fold.epochs):
             yield Row(f"{stage}: an epoch of {len(seen.store)} clips at {size} px, look and checkpoint", "s", epochs)
-        yield Row(f"{stage}: before the first epoch of a fold", "s", [fold.begin])
+        yield Row(f"{stage}: a fold until its first epoch is done", "s", [fold.first])
         yield Row(f"{stage}: predict and write a fold of {len(unseen.store)} clips", "s", [fold.end])
         totals.append([opened + project(fold, number, schedule, recipe.fold_count)
                        for number, opened in enumerate(opening)])
@@ -87,13 +88,13 @@ def split_times(lines: Sequence[float], taken: float, repeats: int) -> Fold:
     """
     ends = np.reshape(lines, (-1, 1 + repeats))                             # (cycles, epochs)
     epochs = np.diff(ends).tolist()                                         # (cycles, repeats)
-    return Fold(max(0.0, lines[0] - float(np.median(epochs[0]))), epochs, taken - lines[-1])
+    return Fold(lines[0], epochs, taken - lines[-1])
 
 
 def project(fold: Fold, repetition: int, schedule: Schedule, folds: int) -> float:
     """Seconds of all folds with all their epochs, from those of one repetition."""
-    training = sum(count * epochs[repetition] for count, epochs in zip(schedule.epochs, fold.epochs))
-    return folds * (fold.begin + training + fold.end)
+    later = sum(count * epochs[repetition] for count, epochs in zip(schedule.epochs, fold.epochs))
+    return folds * (fold.first + later - fold.epochs[0][repetition] + fold.end)
 
 
 def run_in_full(setting: Setting) -> Iterator[Row]:
