@@ -80,4 +80,4 @@ def print_out_of_fold(folder: StageFolder, frames: list[pd.DataFrame], mean: str
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, goes_on=True)

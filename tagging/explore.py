@@ -1,6 +1,7 @@
 """What is in a competition folder: its labels, and its sounds as they are before any training."""
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -63,7 +64,7 @@ def measure_sounds(clips: Clips, trim: RemoveSilence) -> pd.DataFrame:
     sounds = pd.DataFrame(rows, clips.fnames, COLUMNS)
     rates = usable(sounds).sample_rate
     if len(rates):
-        usual = rates.mode()[0]
+        usual = Counter(rates).most_common(1)[0][0]         # of two, the first clip's, as in `open_store`
         for fname in rates.index[rates != usual]:
             sounds.loc[fname, "fault"] = f"{rates[fname]:.0f} Hz where most clips have {usual:.0f} Hz"
     return sounds

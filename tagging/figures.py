@@ -12,23 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from tagging.explore import joined, usable
+from tagging_lite.pictures import short
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
 PART_COLOURS = {"curated": BLUE, "noisy": ORANGE, "test": GREEN}
 GREY = "#666666"
 WIDTH = 9.0             # inches of every picture
-LONGEST_NAME = 36       # characters of a name in a picture
 MATRIX_CLASSES = 24     # in a heat map: with more, nobody can read the numbers
-
-
-def short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME - 1] + "…"
 
 
 def plain(name: str) -> str:
     """A name as matplotlib can draw it: not too long, and no dollar that would begin a formula."""
-    return short(name).replace("$", r"\$")
+    return short(name, 36).replace("$", r"\$")
 
 
 def new_figure(height: float, title: str) -> Figure:

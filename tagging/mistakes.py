@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tagging.errors import TaggingError, shorten
 from tagging.explore import label_texts
 from tagging.files import atomic
 from tagging.metric import lwlrap, per_class_lwlrap
 from tagging.run import StageFolder
+from tagging.tables import check_same
 
 
 def out_of_fold(folder: StageFolder, folds: Sequence[int] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -21,8 +23,12 @@ def out_of_fold(folder: StageFolder, folds: Sequence[int] = ()) -> tuple[pd.Data
     Raises:
         TaggingError: no fold is finished, one that is named is not, or a file is damaged.
     """
-    predictions = folder.out_of_fold(folds or folder.finished_folds())
-    return folder.truth().loc[predictions.index, predictions.columns], predictions
+    predictions, truth = folder.out_of_fold(folds or folder.finished_folds()), folder.truth()
+    remedy = "Train the folds again."
+    check_same(predictions.columns, truth.columns, f"{folder}: the table of predictions", "classes", remedy)
+    if strange := list(predictions.index.difference(truth.index)):
+        raise TaggingError(f"{folder}: {shorten(strange, 3)} have predictions and are not in clips.csv. {remedy}")
+    return truth.loc[predictions.index, predictions.columns], predictions
 
 
 def score_by_class(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from tagging.recipe import RECIPES, Recipe
 from tagging.run import StageFolder, flatten, stage_folder
 from tagging.tables import read_numbers, read_table
 from tagging_lite.audio import load_clip
-from tagging_lite.pictures import bars_figure, log_mel_figure, png
+from tagging_lite.pictures import bars_figure, log_mel_figure, png, short
 
 DPI = 130       # of the pictures, which are then a little larger than they are shown, and sharp
 WORST = 12      # clips that a run's page shows
@@ -174,15 +174,15 @@ def about_worst_clips(folder: StageFolder, competition: Competition, truth: pd.D
             if isinstance(figure, Figure):
                 figure.set_size_inches(6, 2.6)      # two stand beside each other
         cards.append(Section(fname, f"labelled {row.labels}; precision {row.precision:.3f}", [sound, bars]))
-    return Section("Worst clips", f"{len(table):,} of {len(truth):,} clips have a class above a label that is not "
-                   "theirs; here are the worst. Listen to them: some labels are wrong, some sounds are missing "
+    return Section("Worst clips", f"{len(table):,} of {len(truth):,} clips have a class that is not theirs above "
+                   "one of their labels; here are the worst. Listen to them: some labels are wrong, some sounds are missing "
                    "from the labels, and the rest is what the model has yet to learn.", cards)
 
 
 def prediction_bars(truth: pd.Series, predictions: pd.Series) -> Figure:
     """The strongest predictions for one clip, and below them the labels that are not among these; labels are marked."""
     tags = dict(mistakes.top_tags(predictions)) | predictions[truth == 1].to_dict()
-    return bars_figure([(figures.short(name) + " (label)" * int(truth[name]), value) for name, value in tags.items()])
+    return bars_figure([(short(name, 36) + " (label)" * int(truth[name]), value) for name, value in tags.items()])
 
 
 def about_settings(folder: StageFolder) -> Section:

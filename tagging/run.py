@@ -155,7 +155,7 @@ class StageFolder:
         if missing or not finished:
             raise TaggingError(f"{self} has no finished fold {shorten(missing)}".rstrip() + ". Train it first"
                                + (f", or choose among {shorten(finished)}." if finished else "."))
-        return [self.load(fold, classes, device) for fold in folds or finished]
+        return [self.load(fold, classes, device) for fold in dict.fromkeys(folds) or finished]
 
     def finish(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:
         """Write what a fold leaves behind, the record last, and remove the checkpoint."""

@@ -1,5 +1,6 @@
 """python -m tagging_lite MODEL.onnx PATH..."""
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,4 +16,11 @@ if __name__ == "__main__":
     try:
         sys.exit(tag_paths(load_onnx(args.model), args))
     except TaggingError as error:
-        sys.exit(f"error: {error}")
+        parser.exit(2, f"error: {error}\n")        # 1 says that some files could not be tagged
+    except BrokenPipeError:         # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # else the last flush complains
+        sys.exit(141)
+    except OSError as error:
+        parser.exit(2, f"error: {error}\n")
+    except KeyboardInterrupt:
+        sys.exit(130)

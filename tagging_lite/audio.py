@@ -1,6 +1,7 @@
 """Sound files: decode, find what is wrong with them, trim their silence, change their sample rate."""
 import math
 import os
+import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,8 @@ def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
         SoundError: the file cannot be used, also if that shows within the block.
     """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):         # a pipe would be waited for without end
+            raise SoundError("not a regular file")
         if fault := riff_fault(path):
             raise SoundError(fault)
         with soundfile.SoundFile(path) as file:

@@ -65,12 +65,20 @@ def find_sounds(paths: list[Path]) -> Iterator[Path]:
                 raise TaggingError(f"{path} does not exist. Check the path.")
             yield path
             continue
-        found = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names
+        found = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=complain) for name in names
                        if Path(name).suffix.lower() in SUFFIXES)
         if not found:
             raise TaggingError(f"{path} holds no sound file ({', '.join(sorted(SUFFIXES))}). Name another folder, or "
                                "the files themselves.")
         yield from found
+
+
+def complain(error: OSError) -> None:
+    """
+    Raises:
+        TaggingError: always; os.walk would leave a folder that it cannot read out without a word.
+    """
+    raise TaggingError(f"{error.filename} cannot be read: {error.strerror}. Check its rights, or name other folders.")
 
 
 Results = Iterable[tuple[Path, Heard]]

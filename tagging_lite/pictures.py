@@ -9,7 +9,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 MELS = 128
 COLUMNS = 1000          # of a picture, at most
+LONGEST_NAME = 44       # characters of a name in a picture
 TICKS = 200, 500, 1000, 2000, 5000, 10_000, 20_000     # Hz
+
+
+def short(name: str, limit: int = LONGEST_NAME) -> str:
+    return name if len(name) <= limit else name[:limit - 1] + "…"
 
 
 def hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
@@ -53,13 +58,13 @@ def log_mel_figure(wave: np.ndarray, sample_rate: int, title: str = "") -> Figur
     figure = Figure((8, 3), layout="constrained")
     axes = figure.add_subplot()
     low, high = hertz_to_mel([20, min(20_000, sample_rate / 2)])
-    image = axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
-                        extent=(0, decibels.shape[1] * step, low, high))
+    image = axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0,
+                        interpolation="nearest", extent=(0, decibels.shape[1] * step, low, high))
     axes.set_xlim(0, len(wave) / sample_rate)
     ticks = [hertz for hertz in TICKS if low <= hertz_to_mel(hertz) <= high]
     axes.set_yticks(hertz_to_mel(ticks), [f"{hertz:,}" for hertz in ticks])
     axes.set(xlabel="time, seconds", ylabel="frequency, Hz")
-    axes.set_title(title, parse_math=False)         # a file may be called $1.wav
+    axes.set_title(short(title, 70), parse_math=False)      # a file may be called $1.wav
     figure.colorbar(image, label="dB below the loudest", pad=0.01)
     return figure
 
@@ -68,7 +73,7 @@ def bars_figure(tags: list[tuple[str, float]], title: str = "") -> Figure:
     """Probabilities as bars, in the order given, the first on top."""
     figure = Figure((8, 1 + 0.3 * len(tags)), layout="constrained")
     axes = figure.add_subplot()
-    names, values = [name for name, _ in tags], [value for _, value in tags]
+    names, values = [short(name) for name, _ in tags], [value for _, value in tags]
     bars = axes.barh(range(len(tags)), values, color="#2f6f9f")
     axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=4)
     axes.set_yticks(range(len(tags)), names, parse_math=False)
@@ -91,7 +96,7 @@ def timeline_figure(timeline: np.ndarray, classes: tuple[str, ...], top: int = 8
     axes = figure.add_subplot()
     image = axes.imshow(timeline[:, shown].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest",
                         extent=(0, len(timeline), len(shown) - 0.5, -0.5))
-    axes.set_yticks(range(len(shown)), [classes[place] for place in shown], parse_math=False)
+    axes.set_yticks(range(len(shown)), [short(classes[place]) for place in shown], parse_math=False)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: f"{int(second) // 60}:{int(second) % 60:02}"))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="time, minutes:seconds", title=f"the {len(shown)} strongest tags, second by second")

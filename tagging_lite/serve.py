@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import numpy as np
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from tagging_lite.audio import read_mono
+from tagging_lite.audio import has_sound, join, read_mono
 from tagging_lite.errors import SoundError, TaggingError
 from tagging_lite.onnx import load_onnx
 from tagging_lite.pictures import bars_figure, log_mel_figure, png
@@ -94,10 +93,10 @@ def make_app(tagger: Tagger, limits: Limits) -> FastAPI:
     @app.post("/spectrogram.png")
     async def spectrogram(request: Request) -> Response:
         def draw(path: Path) -> bytes:
-            pieces = list(read_mono(path, tagger.hearing.sample_rate, limits.sound_seconds))
-            if not pieces:
-                raise SoundError("no samples")
-            return png(log_mel_figure(np.concatenate(pieces), tagger.hearing.sample_rate))
+            wave = join(read_mono(path, tagger.hearing.sample_rate, limits.sound_seconds))
+            if not has_sound(wave):
+                raise SoundError("all silence" if len(wave) else "no samples")
+            return png(log_mel_figure(wave, tagger.hearing.sample_rate))
         return Response(await answer(request, draw), media_type="image/png")
 
     return app

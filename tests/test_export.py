@@ -73,7 +73,7 @@ def test_the_file_says_what_it_hears_and_is_valid(two):
 
 @pytest.mark.parametrize("change", [
     "no json", "[]", "{}", {"classes": None}, {"sample_rate": "fast"}, {"sample_rate": 0}, {"window": -1},
-    {"overlap": 1.0}, {"trim_db": []}])
+    {"overlap": 1.0}, {"trim_db": []}, {"classes": ["a", "b"]}])
 def test_a_strange_description_is_refused(two, tmp_path, change):
     model = onnx.load(two[1])
     about = {entry.key: entry for entry in model.metadata_props}["hearing"]

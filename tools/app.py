@@ -28,6 +28,7 @@ from tagging.files import read_json
 from tagging.infer import make_tagger
 from tagging.model import choose_device
 from tagging.run import STAGES, StageFolder, stage_folder
+from tagging.tables import check_same
 from tagging_lite.audio import RemoveSilence, SoundError, load_clip, read_mono
 from tagging_lite.pictures import bars_figure, log_mel_figure, png, timeline_figure
 from tagging_lite.tagger import Tagger
@@ -53,8 +54,12 @@ class App:
 
 def main() -> None:
     args = parse(App, __doc__.splitlines()[0])
+    if args.clips < 0 or not 0 < args.port < 2**16:
+        raise TaggingError("--clips must not be negative, and --port must lie from 1 to 65535.")
     competition = open_competition(args.data)
     folder = stage_folder(args.models, args.run, args.stage)
+    check_same(folder.settings()["classes"], competition.classes, f"{folder}, compared with {args.data},", "classes",
+               "Take the data that the run was trained on.")
     tagger = make_tagger(folder.models((), choose_device(args.device)))
     parts = explore.open_parts(competition)
     # What the set lacks is said by the same check as in the scripts.
@@ -73,7 +78,10 @@ def main() -> None:
                 runs_tab(args.models)
         page.queue(default_concurrency_limit=os.cpu_count())
         try:
-            page.launch(server_name="127.0.0.1", server_port=args.port, max_file_size=LARGEST_UPLOAD, footer_links=[])
+            page.launch(server_name="127.0.0.1", server_port=args.port, max_file_size=LARGEST_UPLOAD, footer_links=[],
+                        quiet=True, prevent_thread_lock=True)
+            print(f"http://127.0.0.1:{args.port}  until Ctrl-C", flush=True)
+            page.block_thread()
         except OSError as error:
             raise TaggingError(f"--port {args.port} is in use. Choose another one.") from error
 
@@ -145,7 +153,9 @@ def tag_tab(tagger: Tagger, parts: dict[str, Clips]) -> None:
 def data_tab(competition: Competition, parts: dict[str, Clips], limit: int, trim: RemoveSilence | None) -> None:
     labelled = explore.labelled(parts)
 
-    def clips_of(part: str, name: str) -> gr.Dropdown:
+    def clips_of(part: str, name: str | None) -> gr.Dropdown:
+        if name is None:        # the set was chosen first
+            return gr.Dropdown([], value=None, label="clips")
         clips = labelled[part]
         fnames = list(clips.fnames[clips.targets[:, competition.classes.index(name)] == 1])
         return gr.Dropdown(fnames, value=None, label=f"{len(fnames)} clips")
@@ -199,11 +209,20 @@ def mistakes_tab(folder: StageFolder, clips: Clips, scratch: Path) -> None:
 def runs_tab(models: Path) -> None:
     """Read anew whenever the page is opened."""
     def curves(stage: str) -> str:
-        folders = [stage_folder(models, run, stage) for run in list_runs(models)[0].query("stage == @stage").run]
-        logs = {folder.run: logs for folder in folders if (logs := report.read_logs(folder))}
-        scores = {folder.run: pd.Series(read_json(folder.path / "scores.json", "Train a fold again.")["folds"])
-                  for folder in folders if folder.finished_folds()}
-        return "".join([picture(figures.fold_scores(scores)) if scores else "",
+        table, odd = list_runs(models)
+        logs, scores = {}, {}
+        for run in table.run[table.stage == stage] if len(table) else ():
+            folder = StageFolder(models / run / stage)
+            try:
+                logs |= {run: found} if (found := report.read_logs(folder)) else {}
+                # Not from scores.json: a training under way writes that after its first fold.
+                found = {fold: read_json(folder.record(fold), "Train the fold again.")["lwlrap"]
+                         for fold in folder.finished_folds()}
+                scores |= {run: pd.Series(found)} if found else {}
+            except TaggingError as error:       # one odd run must not hide the others
+                odd.append(error)
+        return "".join([*(f"<p>{html.escape(str(error))}</p>" for error in odd),
+                        picture(figures.fold_scores(scores)) if scores else "",
                         picture(figures.learning_curves(logs, f"{stage} stage")) if logs else ""])
 
     gr.Dataframe(lambda: list_runs(models)[0], label="all runs, newest first", interactive=False)

@@ -45,7 +45,7 @@ def main() -> None:
 
     folder = stage_folder(args.models, args.run, args.stage)
     folder.models(args.folds, torch.device("cpu"))      # a fault in them is better found here than on Kaggle
-    folds = args.folds or folder.finished_folds()
+    folds = list(dict.fromkeys(args.folds)) or folder.finished_folds()
     name = kaggle_name(args.run, args.stage)
     with new_folder(args.out) as out:
         (out / "dataset").mkdir()

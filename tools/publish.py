@@ -16,13 +16,12 @@ import shlex
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tagging.errors import TaggingError, run_script
 from tagging.files import new_folder, read_json, write_json
-from tagging.metric import per_class_lwlrap
+from tagging.mistakes import out_of_fold, score_by_class
 from tagging.run import STAGES, StageFolder, flatten, stage_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,8 +108,6 @@ def model_card(folder: StageFolder, **stated: str) -> str:
         stated: what it does not know.
     """
     folds, settings, truth = folder.finished_folds(), folder.settings(), folder.truth()
-    predictions = folder.out_of_fold(folds)[truth.columns]
-    precision, _ = per_class_lwlrap(truth=truth.loc[predictions.index].to_numpy(), scores=predictions.to_numpy())
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
                               trim_blocks=True, keep_trailing_newline=True)
     environment.filters["cell"] = table_cell
@@ -119,7 +116,7 @@ def model_card(folder: StageFolder, **stated: str) -> str:
         made_by=settings["made_by"], recipe=folder.recipe(), truth=truth,
         scores=read_json(folder.path / "scores.json", ""), exported=(folder.path / "model.onnx").exists(),
         records={fold: read_json(folder.record(fold), "") for fold in folds},
-        classes=pd.DataFrame({"clips": truth.sum(), "lwlrap": precision}, truth.columns))
+        classes=score_by_class(*out_of_fold(folder)))
 
 
 def table_cell(value: object) -> str:

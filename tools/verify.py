@@ -2,7 +2,8 @@
 
     python -m tools.verify --run NAME --data DIR [--stage noisy]
 
-Exits with 1 if the score of a fold differs by more than 1e-4. On a GPU the probabilities differ in the last bits.
+Exits with 1 if the score of a fold differs by more than 1e-4, or a probability by more than 0.05: on a GPU the
+probabilities differ in the last bits.
 """
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from tagging.stage import describe_device
 from tagging.tables import read_scores
 from tagging.waves import open_store
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4        # of a score
+LOOSE = 0.05            # of a probability, which on another GPU is rounded otherwise, in bf16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def main() -> None:
                                   progress=f"{folder} fold {fold}")
         score = lwlrap(truth=truth.loc[fnames].to_numpy(), scores=found)
         largest = float(np.abs(found - claimed.to_numpy()).max())
-        same = abs(score - record["lwlrap"]) <= TOLERANCE
+        same = abs(score - record["lwlrap"]) <= TOLERANCE and largest <= LOOSE      # NaN: a clip has no prediction
         wrong += not same
         print(f"{args.stage} fold {fold}  {'same' if same else 'DIFFERS'}: lwlrap {record['lwlrap']:.5f} recorded, "
               f"{score:.5f} recomputed; probabilities differ by {largest:.2g} at most", flush=True)
