@@ -175,8 +175,8 @@ def about_worst_clips(folder: StageFolder, competition: Competition, truth: pd.D
                 figure.set_size_inches(6, 2.6)      # two stand beside each other
         cards.append(Section(fname, f"labelled {row.labels}; precision {row.precision:.3f}", [sound, bars]))
     return Section("Worst clips", f"{len(table):,} of {len(truth):,} clips have a class that is not theirs above one "
-                   "of their labels; here are the worst. Listen to them: some labels are wrong, some sounds are missing "
-                   "from the labels, and the rest is what the model has yet to learn.", cards)
+                   "of their labels; here are the worst. Listen to them: some labels are wrong, some sounds are "
+                   "missing from the labels, and the rest is what the model has yet to learn.", cards)
 
 
 def prediction_bars(truth: pd.Series, predictions: pd.Series) -> Figure:
