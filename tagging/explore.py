@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from tagging.competition import Clips, Competition
 from tagging.errors import TaggingError
-from tagging.tables import join_labels
+from tagging.tables import label_texts
 from tagging_lite.audio import RemoveSilence, SoundError, load_clip, open_sound
 
-FRAME = 2048        # samples, as RemoveSilence has them
+FRAME = RemoveSilence.frame_length      # samples
 COLUMNS = ("seconds", "sample_rate", "format", "channels", "silence_start", "silence_end", "noise_floor", "peak",
            "digest", "fault")
 
@@ -195,11 +195,6 @@ def duplicates(parts: dict[str, Clips], sounds: dict[str, pd.DataFrame], classes
     return pd.DataFrame({"group": table.groupby("digest", sort=False).ngroup() + 1, "part": table.part,
                          "fname": table.fname, "labels": [texts.get(key, "") for key in zip(table.part, table.fname)]
                          }).sort_values("group", kind="stable").reset_index(drop=True)
-
-
-def label_texts(targets: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """The labels of each clip as the csv files have them, from (clips, classes) 0/1."""
-    return [join_labels([name for name, present in zip(classes, row) if present]) for row in targets]
 
 
 def joined(sounds: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from tagging.errors import TaggingError, shorten
-from tagging.explore import label_texts
 from tagging.files import atomic
 from tagging.metric import lwlrap, per_class_lwlrap
 from tagging.run import StageFolder
-from tagging.tables import check_same
+from tagging.tables import check_same, label_texts
 
 
 def out_of_fold(folder: StageFolder, folds: Sequence[int] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:

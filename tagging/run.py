@@ -32,7 +32,7 @@ from tagging.files import atomic, locked, read_json, write_json
 from tagging.metric import lwlrap
 from tagging.model import Model, load_model
 from tagging.recipe import Recipe, recipe_from_dict
-from tagging.tables import check_same, index_by_fname, join_labels, read_labels, read_scores, read_table, write_scores
+from tagging.tables import check_same, index_by_fname, label_texts, read_labels, read_scores, read_table, write_scores
 from tagging.waves import WaveStore
 
 STAGES = ("noisy", "curated")
@@ -98,9 +98,8 @@ class StageFolder:
         Raises:
             TaggingError: the run exists with other settings; the message names them.
         """
-        table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": [
-            join_labels([name for name, present in zip(classes, row) if present]) for row in clips.targets],
-            "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
+        table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": label_texts(clips.targets, classes),
+                              "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
         settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "sample_rate": store.sample_rate,
                     "initial_weights": source, "made_by": made_by(clips.csv)}
         with self.lock():

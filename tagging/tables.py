@@ -129,6 +129,11 @@ def join_labels(labels: Sequence[str]) -> str:
     return ",".join('"' + label.replace('"', '""') + '"' if set(label) & set(',"') else label for label in labels)
 
 
+def label_texts(targets: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """The labels of each clip as the csv files have them, from (clips, classes) 0/1."""
+    return [join_labels([name for name, present in zip(classes, row) if present]) for row in targets]
+
+
 def read_scores(path: Path) -> pd.DataFrame:
     """Read a submission or a table of predictions: index fname, one float column a class.
 

@@ -65,8 +65,7 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
             if file.frames > LONGEST:
                 raise SoundError(f"too long: {file.frames} samples where at most {LONGEST} are read; cut it")
             wave = join(block[:, 0] for block in decode(file))
-            if not has_sound(wave):
-                raise SoundError("all silence" if len(wave) else "no samples")
+            demand_sound(wave)
             return trimmed(wave, file.samplerate, trim), file.samplerate, ""
     except SoundError as error:
         return join(()), 0, str(error)
@@ -145,6 +144,15 @@ def join(blocks: Iterable[np.ndarray]) -> np.ndarray:
 
 def has_sound(wave: np.ndarray) -> bool:
     return len(wave) > 0 and wave.min() != wave.max()
+
+
+def demand_sound(wave: np.ndarray) -> None:
+    """
+    Raises:
+        SoundError: there is nothing to hear.
+    """
+    if not has_sound(wave):
+        raise SoundError("all silence" if len(wave) else "no samples")
 
 
 def trimmed(wave: np.ndarray, sample_rate: int, trim: RemoveSilence | None) -> np.ndarray:

@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from tagging_lite.audio import has_sound, join, read_mono
+from tagging_lite.audio import demand_sound, join, read_mono
 from tagging_lite.errors import SoundError, TaggingError
 from tagging_lite.onnx import load_onnx
 from tagging_lite.pictures import bars_figure, log_mel_figure, png
@@ -54,7 +54,8 @@ def make_app(tagger: Tagger, limits: Limits) -> FastAPI:
             try:
                 async with asyncio.timeout(limits.wait_seconds):
                     async for block in request.stream():
-                        if file.write(block) and file.tell() > limits.megabytes * 2**20:
+                        file.write(block)
+                        if file.tell() > limits.megabytes * 2**20:
                             raise HTTPException(413, f"The sound may have {limits.megabytes:g} MB at most.")
             except TimeoutError:
                 raise HTTPException(408, f"The sound took more than {limits.wait_seconds:g} s to come.") from None
@@ -94,8 +95,7 @@ def make_app(tagger: Tagger, limits: Limits) -> FastAPI:
     async def spectrogram(request: Request) -> Response:
         def draw(path: Path) -> bytes:
             wave = join(read_mono(path, tagger.hearing.sample_rate, limits.sound_seconds))
-            if not has_sound(wave):
-                raise SoundError("all silence" if len(wave) else "no samples")
+            demand_sound(wave)
             return png(log_mel_figure(wave, tagger.hearing.sample_rate))
         return Response(await answer(request, draw), media_type="image/png")
 

@@ -148,26 +148,6 @@ def test_sources_are_tied_through_a_chain_of_equal_samples():
     assert make_competition.join_sources(clips).tolist() == [0, 0, 0, 0, 0, 5]
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_split_keeps_sources_whole_and_classes_on_both_sides(seed):
-    rng = np.random.default_rng(seed)
-    targets = (rng.random((400, 12)) < np.geomspace(0.02, 0.4, 12)).astype(np.uint8)
-    targets[np.arange(400), rng.integers(0, 12, 400)] = 1
-    groups = rng.integers(0, 200, 400)
-    test = make_competition.choose_test(targets, groups, 0.25, seed)
-    share = targets[test].sum(0) / targets.sum(0)                                  # (classes,)
-    assert not set(groups[test]) & set(groups[~test])
-    assert share.min() > 0.15 and share.max() < 0.4 and 0.2 < test.mean() < 0.3
-
-
-@pytest.mark.parametrize("share", [0.001, 0.999])
-def test_every_class_is_trained_and_tested_whatever_the_share(share):
-    targets = np.eye(4, dtype=np.uint8)[[0, 0, 1, 1, 1, 2, 3, 3]]
-    test = make_competition.choose_test(targets, np.array([0, 1, 2, 3, 3, 4, 5, 5]), share, seed=0)
-    assert targets[~test].sum(0).all()
-    assert targets[test].sum(0)[:2].all() and not targets[test].sum(0)[2:].any()    # these have one source each
-
-
 def test_a_class_of_one_clip_is_trained_and_noted(shop, folders):
     write(folders / "Owl/only.wav", sound(30))
     result = shop.call(TOOL, shop.data, "--folders", folders)

@@ -28,7 +28,7 @@ from tagging.files import read_json
 from tagging.infer import make_tagger
 from tagging.model import choose_device
 from tagging.run import STAGES, StageFolder, stage_folder
-from tagging.tables import check_same
+from tagging.tables import check_same, label_texts
 from tagging_lite.audio import RemoveSilence, SoundError, load_clip, read_mono
 from tagging_lite.pictures import bars_figure, log_mel_figure, png, timeline_figure
 from tagging_lite.tagger import Tagger
@@ -165,7 +165,7 @@ def data_tab(competition: Competition, parts: dict[str, Clips], limit: int, trim
         if fname is None:
             return None, "", ""
         place = clips.fnames.get_loc(fname)
-        return *play(clips.paths[place]), explore.label_texts(clips.targets[place:place + 1], competition.classes)[0]
+        return *play(clips.paths[place]), label_texts(clips.targets[place:place + 1], competition.classes)[0]
 
     gr.Markdown("### Clips by class")
     with gr.Row():

@@ -29,7 +29,7 @@ from tagging.competition import check_classes, find_clips
 from tagging.errors import TaggingError, run_script, shorten
 from tagging.files import new_folder
 from tagging.folds import choose_test
-from tagging.tables import join_labels, read_labels, read_table, split_labels
+from tagging.tables import join_labels, label_texts, read_labels, read_table, split_labels
 from tagging_lite.audio import LONGEST, RATES, SoundError, has_sound, join, open_sound, read_mono, resample
 from tagging_lite.command import SUFFIXES, find_sounds
 
@@ -40,7 +40,7 @@ def main() -> None:
     args = parse_arguments()
     clips, targets = read_folders(args.folders) if args.folders else read_csv(args.csv, args.clips, args.source)
     check_class_names(targets.columns)
-    clips["labels"] = [join_labels(targets.columns[row > 0]) for row in targets.to_numpy()]
+    clips["labels"] = label_texts(targets.to_numpy(), targets.columns)
     if args.source_pattern:
         clips["source"] = match_sources(clips.original, args.source_pattern)
     clips["fname"] = flat_names(clips.original)
