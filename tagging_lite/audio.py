@@ -42,9 +42,9 @@ class RemoveSilence:
         hop = int(self.pad_ms / 1000 * sample_rate)
         if len(wave) < 2 or hop < 1:
             return 0, len(wave)
-        padded = np.pad(wave.astype(np.float32) / 32768, self.frame_length // 2, mode="reflect")
+        padded = np.pad(wave, self.frame_length // 2, mode="reflect").astype(np.float32)
         frames = sliding_window_view(padded, self.frame_length)[::hop]                     # (frames, frame_length)
-        energy = np.einsum("ij,ij->i", frames, frames) / self.frame_length                 # (frames,)
+        energy = np.einsum("ij,ij->i", frames, frames) / (self.frame_length * 32768 ** 2)  # (frames,)
         decibels = 10 * np.log10(np.maximum(energy, 1e-10))     # the floor is librosa's
         loud = np.flatnonzero(decibels > decibels.max() - self.threshold)
         return max(0, int(loud[0] - 1) * hop), min(len(wave), int(loud[-1] + 2) * hop)
@@ -128,9 +128,9 @@ def decode(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     # libsndfile does not scale floats when it is asked for integers.
     kind, samples = "int16" if file.subtype == "PCM_16" else "float32", 0
     while len(block := file.read(max(1, BLOCK // file.channels), dtype=kind, always_2d=True)):
-        if not np.isfinite(block).all():
-            raise SoundError("samples that are not finite numbers")
         if kind == "float32":
+            if not np.isfinite(block).all():
+                raise SoundError("samples that are not finite numbers")
             block = np.round(np.clip(block, -1, 32767 / 32768) * 32768).astype(np.int16)
         samples += len(block)
         yield block
