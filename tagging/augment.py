@@ -53,6 +53,32 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
+MIX_DB = 12.0       # a clip that is added is up to so much quieter than the one it is added to
+
+
+def mix_waves(waves: torch.Tensor, targets: torch.Tensor, chance: float,
+              generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add another clip of the batch to some of the clips, which then have the labels of both.
+
+    As loud as the clip that it is added to, or up to MIX_DB quieter. A recording of two sounds has both labels in full,
+    which no mixup gives. Tokozume et al., "Learning from between-class examples for deep sound recognition", 2018; with
+    the union of the labels: Ebbers and Haeb-Umbach, "Convolutional recurrent neural network and data augmentation for
+    audio tagging with noisy labels and minimal supervision", 2019.
+
+    Args:
+        waves: (batch, samples) float in [-1, 1).
+        targets: (batch, classes) float.
+        chance: of each clip to be added to.
+    """
+    chosen, quieter = torch.rand(2, len(waves), 1, generator=generator, device=waves.device)        # (batch, 1) each
+    chosen, half = chosen < chance, len(waves) // 2         # mixup has another partner, if the batch has four clips
+    others, other_targets = waves.roll(half, 0), targets.roll(half, 0)
+    level, other_level = (each.square().mean(1, keepdim=True).sqrt().clamp(min=1e-4) for each in (waves, others))
+    gain = level / other_level * 10 ** (-quieter * MIX_DB / 20)                             # (batch, 1)
+    return (torch.where(chosen, waves + gain * others, waves),
+            torch.where(chosen, targets.maximum(other_targets), targets))
+
+
 def mixup(images: torch.Tensor, targets: torch.Tensor, alpha: float,
           generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix each image and its targets with those of another clip (Zhang et al., 2018).

@@ -28,7 +28,7 @@ def random_starts(lengths: np.ndarray, size: int, rng: np.random.Generator) -> n
 
 @torch.inference_mode()
 def clip_logits(model: Model, store: WaveStore, *, view: int = 0, limit: int = 0, progress: str = "") -> np.ndarray:
-    """Mean logits of each clip over its windows.
+    """The logits of each clip, pooled over its windows.
 
     Args:
         view: 0 sees the whole clip without masks. Each other number is an augmented view of its own: the windows
@@ -57,16 +57,18 @@ def clip_logits(model: Model, store: WaveStore, *, view: int = 0, limit: int = 0
     lights = generator if view else None
 
     model.eval()
-    sums = torch.zeros(len(store), len(about.classes), device=device)
+    maximum = recipe.pooling == "maximum"
+    pooled = torch.full((len(store), len(about.classes)), -torch.inf if maximum else 0.0, device=device)
     clip_of = torch.from_numpy(clips).to(device)                                            # (windows,)
     batch_size = BATCH.get(device.type, BATCH["cpu"])
     with tqdm(total=len(clips), desc=progress, unit="window", leave=False, disable=None if progress else True) as bar:
         for place, waves in store.batches(clips, starts, size, batch_size, device):
             logits = model.network(model.fit_size(model.images(waves, masks, lights)))      # (batch, classes)
-            sums.index_add_(0, clip_of[place], logits)
+            index = clip_of[place, None].expand_as(logits)
+            pooled.scatter_reduce_(0, index, logits, "amax" if maximum else "sum")
             bar.update(len(waves))
-    counts = np.bincount(clips, minlength=len(store))
-    return sums.cpu().numpy() / counts[:, None].astype(np.float32)
+    counts = 1 if maximum else np.bincount(clips, minlength=len(store))[:, None].astype(np.float32)
+    return pooled.cpu().numpy() / counts
 
 
 def probabilities(model: Model, store: WaveStore, *, tta: int = 0, progress: str = "") -> np.ndarray:
@@ -84,7 +86,7 @@ def hearing(model: Model) -> Hearing:
     """What has to be known outside of torch to tag with a model."""
     about, recipe = model.about, model.about.recipe
     return Hearing(about.classes, about.sample_rate, recipe.crop_samples(about.sample_rate), recipe.window_overlap,
-                   recipe.trim_db)
+                   recipe.trim_db, recipe.pooling)
 
 
 def make_tagger(models: Sequence[Model]) -> Tagger:

@@ -4,6 +4,11 @@ from torch import nn
 from torchaudio.functional import melscale_fbanks
 
 
+def as_float(waves: torch.Tensor) -> torch.Tensor:
+    """int16 becomes float32 in [-1, 1); float stays as it is."""
+    return waves.float() / 32768 if waves.dtype == torch.int16 else waves.float()
+
+
 class LogMel(nn.Module):
     """Log-mel spectrogram in decibels, the same for training, validation, test and export.
 
@@ -34,9 +39,7 @@ class LogMel(nn.Module):
         Returns:
             (batch, 1, mels, frames) float32, decibels, with 1 + samples // hop frames.
         """
-        if waves.dtype == torch.int16:
-            waves = waves.float() / 32768
-        spectrum = torch.stft(waves.float(), self.n_fft, self.hop, len(self.window), self.window, center=True,
+        spectrum = torch.stft(as_float(waves), self.n_fft, self.hop, len(self.window), self.window, center=True,
                               pad_mode="reflect", return_complex=True)                       # (batch, freqs, frames)
         power = spectrum.real.square() + spectrum.imag.square()
         decibels = 10 * torch.log10((self.bank @ power).clamp(min=1e-10))                    # (batch, mels, frames)

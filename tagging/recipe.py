@@ -4,6 +4,7 @@ The command line and its --help are made from these dataclasses.
 """
 import dataclasses
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from typeguard import TypeCheckError, check_type
 
@@ -19,6 +20,7 @@ class Schedule:
     lrs: tuple[float, ...]              # learning rate of each cycle: flat for 3/4 of it, then a cosine to zero
     sizes: tuple[int, ...]              # side of the square image in each cycle, pixels
     mixup: float = 0.0                  # alpha of the beta distribution; 0 is off
+    wave_mix: float = 0.0               # chance that another clip is added to a crop, with all its labels
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Recipe:
     trim_db: float = 20.0               # silence at the ends is what lies this far below the loudest frame; 0 keeps it
     crop_seconds: float = 2.0           # length of a crop in training, of a window in prediction
     window_overlap: float = 0.5         # share that neighbouring windows of a clip have in common, at least
+    pooling: Literal["mean", "maximum"] = "mean"    # of a clip's logits over its windows, by class
     # log-mel
     n_fft: int = 2560                   # samples
     n_window: int = 1024                # samples under the Hann window
@@ -51,6 +54,7 @@ class Recipe:
     # optimisation
     noisy: Schedule = Schedule(epochs=(10, 10), lrs=(3e-3, 1e-3), sizes=(128, 256))     # stage 1
     curated: Schedule = Schedule(epochs=(50,), lrs=(3e-4,), sizes=(256,), mixup=0.4)    # stage 2
+    noisy_share: float = 0.0            # share of a batch of stage 2 that is drawn from the noisy set
     batch_size: int = 64                # clips a step
     weight_decay: float = 0.01          # ranger's default in fastai
     seed: int = 0                       # of all random numbers but the folds'
@@ -73,6 +77,7 @@ class Recipe:
             demand(all(0 < lr < 10 for lr in schedule.lrs), f"--{name}.lrs must be above 0 and below 10")
             demand(all(32 <= size <= 2048 for size in schedule.sizes), f"--{name}.sizes must be 32 to 2048")
             demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
+            demand(0 <= schedule.wave_mix <= 1, f"--{name}.wave-mix must be from 0 to 1")
         demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")
         demand(0 <= self.trim_db < 200, "--trim-db must be 0 or more and below 200")
         demand(0 < self.crop_seconds <= 60, "--crop-seconds must be above 0 and at most 60")
@@ -87,6 +92,7 @@ class Recipe:
         demand(0 <= self.lighting_chance <= 1, "--lighting-chance must be from 0 to 1")
         demand(self.normalise or not self.lighting, "--lighting needs --normalise; switch it off with --lighting 0")
         demand(self.batch_size >= 2, "--batch-size must be 2 or more")
+        demand(0 <= self.noisy_share < 1, "--noisy-share must be 0 or more and below 1")
         demand(0 <= self.weight_decay < 10, "--weight-decay must be 0 or more and below 10")
         demand(self.epoch_windows >= 0, "--epoch-windows must not be negative")
 

@@ -3,15 +3,17 @@ import platform
 import resource
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from tagging import distributed
-from tagging.competition import Competition
+from tagging.competition import Clips, Competition
 from tagging.errors import TaggingError, shorten
-from tagging.files import seed_for
+from tagging.files import fingerprint, seed_for
 from tagging.folds import assign_folds
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
@@ -21,8 +23,46 @@ from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
 from tagging.side_by_side import train_side_by_side
 from tagging.train import Examples, train_model
-from tagging.waves import open_store
+from tagging.waves import WaveStore, open_store
 from tagging.weights import checksum
+
+
+@dataclass(frozen=True)
+class FoldedClips:
+    """A set of clips, and the fold of each."""
+    clips: Clips
+    store: WaveStore
+    fold_of: np.ndarray         # (clips,) from 1
+
+    def of(self, fold: int) -> Examples:
+        return self.examples(self.fold_of == fold)
+
+    def but(self, fold: int) -> Examples:
+        return self.examples(self.fold_of != fold)
+
+    def examples(self, mask: np.ndarray) -> Examples:
+        return Examples(self.clips.fnames[mask], self.store.subset(mask), self.clips.targets[mask])
+
+    def fingerprint(self) -> str:
+        """What tells names, labels, samples or folds apart from others."""
+        return fingerprint(*(part.tolist() for part in (self.clips.fnames, self.clips.targets, self.store.checksums,
+                                                        self.fold_of)))
+
+
+def open_folds(part: str, competition: Competition, recipe: Recipe, cache: Path, skip_bad: bool = False,
+               sample_rate: int | None = None) -> FoldedClips:
+    """The clips of the curated or of the noisy set. A clip has the same fold in both stages, so that no model of a
+    fold has seen the noisy clips of that fold either.
+
+    Args:
+        skip_bad, sample_rate: as for `open_store`.
+    """
+    clips = competition.clips(part)
+    fold_of = pd.Series(assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified),
+                        clips.fnames)
+    clips, store = open_store(clips, recipe.trim, cache, skip_bad=skip_bad, sample_rate=sample_rate)
+    competition.check_every_class(clips)
+    return FoldedClips(clips, store, fold_of[clips.fnames].to_numpy())
 
 
 def train_stage(stage: str, competition: Competition, folder: StageFolder, recipe: Recipe, *, folds: tuple[int, ...],
@@ -51,17 +91,18 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     if start:
         check_folds(start, folds)
 
-    clips = competition.clips(stage)
-    fold_of = pd.Series(assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified),
-                        clips.fnames)
-    clips, store = open_store(clips, recipe.trim, cache, skip_bad=skip_bad)
-    competition.check_every_class(clips)
-    fold_of = fold_of[clips.fnames].to_numpy()                                      # (clips,)
+    folded = open_folds(stage, competition, recipe, cache, skip_bad)
+    clips, store = folded.clips, folded.store
+    noisy = None
+    if stage == "curated" and recipe.noisy_share:
+        noisy = open_folds("noisy", competition, recipe, cache, skip_bad, store.sample_rate)
     initial = load_initial(start, folds, competition.classes, store.sample_rate, recipe) if start else {}
     if distributed.is_main():
-        folder.begin(recipe, competition.classes, clips, store, fold_of, start.run if start else "scratch")
+        folder.begin(recipe, competition.classes, clips, store, folded.fold_of, start.run if start else "scratch",
+                     noisy and noisy.fingerprint())
 
-    print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, "
+    beside = f"and {len(noisy.clips)} of the noisy set, " if noisy else ""
+    print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, {beside}"
           f"{store.hours:.1f} h at {store.sample_rate} Hz after trimming, {recipe.network}\n"
           f"on {describe_device(devices[0]) if len(devices) == 1 else ', '.join(map(str, devices))}", flush=True)
     failures = {}
@@ -74,9 +115,8 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
                 if distributed.told(is_finished(folder, fold)):
                     continue
                 about = About(stage, fold, competition.classes, store.sample_rate, recipe)
-                seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])
-                                for mask in (fold_of != fold, fold_of == fold))
-                train_fold(folder, about, seen, unseen, devices[0], initial.get(fold), parts)
+                train_fold(folder, about, folded.but(fold), folded.of(fold), devices[0], initial.get(fold), parts,
+                           noisy and noisy.but(fold))
                 distributed.stop_together()
             if distributed.is_main():
                 folder.update_scores()
@@ -97,12 +137,13 @@ def is_finished(folder: StageFolder, fold: int) -> bool:
 
 
 def train_fold(folder: StageFolder, about: About, seen: Examples, unseen: Examples, device: torch.device,
-               initial: dict[str, torch.Tensor] | None, parts: int) -> None:
+               initial: dict[str, torch.Tensor] | None, parts: int, noisy: Examples | None = None) -> None:
     """Train one model and write what it leaves behind.
 
     Args:
         seen, unseen: the clips to train on, and those of the fold.
         initial: weights to start from; None for random ones.
+        noisy: clips of the noisy set to train on beside `seen`.
     """
     fold, title, origin = about.fold, f"{about.stage} fold {about.fold}", made_by()
     torch.manual_seed(seed_for(about.recipe.seed, about.stage, fold, "weights"))
@@ -114,7 +155,7 @@ def train_fold(folder: StageFolder, about: About, seen: Examples, unseen: Exampl
         torch.cuda.reset_peak_memory_stats(device)
     with explain_memory("Add --accumulate 2 or more: the same command then goes on from the last finished epoch. Or "
                         "train another --run with a smaller --batch-size, smaller sizes or a smaller --network."):
-        seconds = train_model(model, seen, unseen, title, folder.log(fold), folder.checkpoint(fold), parts)
+        seconds = train_model(model, seen, unseen, title, folder.log(fold), folder.checkpoint(fold), parts, noisy)
         started = time.perf_counter()
         predicted = distributed.predict_together(probabilities, model, unseen.store, progress=f"{title} out-of-fold")
 

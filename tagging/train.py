@@ -16,11 +16,12 @@ from torch import nn
 from tqdm import tqdm
 
 from tagging import distributed
-from tagging.augment import mixup
+from tagging.augment import mix_waves, mixup
 from tagging.checkpoint import CheckpointWriter, Progress, load_checkpoint
 from tagging.errors import TaggingError, shorten
 from tagging.files import atomic, seed_for
 from tagging.infer import clip_logits, random_starts
+from tagging.mel import as_float
 from tagging.metric import lwlrap
 from tagging.model import Model
 from tagging.ranger import Ranger, decay_groups
@@ -38,51 +39,87 @@ class Examples:
     targets: np.ndarray     # (clips, classes) 0/1
 
 
+@dataclass(frozen=True)
+class Source:
+    """Clips that have a share in every batch."""
+    examples: Examples
+    count: int                  # of them in a batch
+    targets: torch.Tensor       # (clips, classes) float on the device
+
+
 class TrainingBatches:
     """One random crop of each clip an epoch, as batches of images and targets on the device.
 
     Every batch draws from a generator of its own, so that an epoch can be entered at any step.
+
+    Args:
+        noisy: clips of which each batch holds `noisy_share` too, others in each epoch. An epoch is one of `examples`.
     """
 
-    def __init__(self, model: Model, examples: Examples):
+    def __init__(self, model: Model, examples: Examples, noisy: Examples | None = None):
         recipe = model.about.recipe
-        self.model, self.fnames, self.store = model, examples.fnames, examples.store
-        self.progress = Progress()
-        self.batch_size = min(recipe.batch_size, len(self.store))
-        self.device = model.device
-        self.targets = torch.from_numpy(examples.targets).to(self.device, torch.float32)
+        self.model, self.device, self.progress = model, model.device, Progress()
+        size = min(recipe.batch_size, len(examples.store))
+        count = min(round(recipe.noisy_share * size), size - 1) if noisy else 0
+        self.sources = [self.source(examples, size - count)] + ([self.source(noisy, count)] if count else [])
+        self.batch_size = size
         self.crop = recipe.crop_samples(model.about.sample_rate)
-        self.alpha = recipe.schedule(model.about.stage).mixup
+        self.schedule = recipe.schedule(model.about.stage)
         self.image_size = 0         # set for each cycle
 
-    def __len__(self) -> int:
-        return len(self.store) // self.batch_size       # a smaller last batch would upset the batch norm
+    def source(self, examples: Examples, count: int) -> Source:
+        return Source(examples, count, torch.from_numpy(examples.targets).to(self.device, torch.float32))
 
-    def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """The clips of this epoch in their order, and the start of each crop; (clips,) each."""
-        rng = np.random.default_rng(self.seed())
-        clips = rng.permutation(len(self.store))[:len(self) * self.batch_size]
-        return clips, random_starts(self.store.lengths[clips], self.crop, rng)
+    def __len__(self) -> int:
+        first = self.sources[0]
+        return len(first.examples.store) // first.count     # a smaller last batch would upset the batch norm
+
+    def draw(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each source the clips of this epoch in their order, and the start of each crop; (clips,) each."""
+        drawn, rng = [], np.random.default_rng(self.seed())
+        for source in self.sources:
+            store, wanted = source.examples.store, len(self) * source.count
+            rounds = -(-wanted // len(store))
+            clips = np.concatenate([rng.permutation(len(store)) for _ in range(rounds)])[:wanted]
+            drawn.append((clips, random_starts(store.lengths[clips], self.crop, rng)))
+        return drawn
+
+    def names(self, step: int) -> list[str]:
+        """The clips of one batch of this epoch."""
+        return [name for source, (clips, _) in zip(self.sources, self.draw())
+                for name in source.examples.fnames[clips[step * source.count:(step + 1) * source.count]]]
 
     def seed(self, *step: int) -> int:
         about = self.model.about
         return seed_for(about.recipe.seed, about.stage, about.fold, "epoch", self.progress.epoch, *step)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        clips, starts = self.draw()
-        order = torch.from_numpy(clips).to(self.device)
-        generator = torch.Generator(self.device)
-        first = self.progress.step * self.batch_size
-        for place, waves in self.store.batches(clips, starts, self.crop, self.batch_size, self.device, first):
-            seed = self.seed(place.start // self.batch_size)
+        first, generator = self.progress.step, torch.Generator(self.device)
+        streams = [self.stream(source, *drawn, first) for source, drawn in zip(self.sources, self.draw())]
+        for step, parts in enumerate(zip(*streams), first):
+            seed = self.seed(step)
             generator.manual_seed(seed)
             torch.manual_seed(seed + distributed.rank())    # what the network itself draws, such as dropout
             with torch.no_grad():
-                images, targets = self.model.images(waves, generator, generator), self.targets[order[place]]
+                waves, targets = (torch.cat(each) for each in zip(*parts))      # (batch, samples), (batch, classes)
+                if len(parts) > 1:          # what is mixed below are neighbours, and any clip may be one
+                    order = torch.randperm(len(waves), generator=generator, device=self.device)
+                    waves, targets = waves[order], targets[order]
+                if self.schedule.wave_mix:
+                    waves, targets = mix_waves(as_float(waves), targets, self.schedule.wave_mix, generator)
+                images = self.model.images(waves, generator, generator)
                 images = self.model.fit_size(images, self.image_size)
-                if self.alpha:
-                    images, targets = mixup(images, targets, self.alpha, generator)
+                if self.schedule.mixup:
+                    images, targets = mixup(images, targets, self.schedule.mixup, generator)
             yield images, targets
+
+    def stream(self, source: Source, clips: np.ndarray, starts: np.ndarray,
+               step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The waves and targets of a source for each batch from `step` on."""
+        order = torch.from_numpy(clips).to(self.device)
+        for place, waves in source.examples.store.batches(clips, starts, self.crop, source.count, self.device,
+                                                          step * source.count):
+            yield waves, source.targets[order[place]]
 
 
 class ResumableLearner(Learner):
@@ -165,11 +202,11 @@ class Journal(Callback):
         """
         finite = torch.stack(self.progress.losses).isfinite()
         if not finite.all():
-            step, size = int(finite.int().argmin()), self.batches.batch_size
-            clips = self.batches.draw()[0][step * size:(step + 1) * size]
+            step = int(finite.int().argmin())
+            names = self.batches.names(step)
             raise TaggingError(
                 f"{self.title}: the loss is not finite in epoch {self.progress.epoch + 1}, batch {step + 1} of "
-                f"{len(self.batches)}, with the clips {shorten(list(self.batches.fnames[clips]), size)}. The "
+                f"{len(self.batches)}, with the clips {shorten(names, len(names))}. The "
                 "checkpoint of the last good epoch is kept. Look at these clips, or try another run with lower "
                 f"--{self.tagger.about.stage}.lrs.")
 
@@ -224,13 +261,14 @@ def build_learner(model: Model, batches: Sized, optimiser: Ranger) -> ResumableL
 
 
 def train_model(model: Model, train: Examples, valid: Examples, title: str, log: Path, checkpoint: Path,
-                parts: int = 1) -> float:
+                parts: int = 1, noisy: Examples | None = None) -> float:
     """Train `model` in place with the schedule of its stage, from its checkpoint if there is one.
 
     Args:
         log: csv with one row an epoch.
         parts: of each batch, one after the other; batch norm then sees the parts, not the batch.
         checkpoint: written after each epoch, and where the process is asked to stop; removed by the caller.
+        noisy: as for `TrainingBatches`.
     Returns:
         seconds of all epochs, those before a stop too.
     Raises:
@@ -239,7 +277,7 @@ def train_model(model: Model, train: Examples, valid: Examples, title: str, log:
     """
     recipe = model.about.recipe
     schedule = recipe.schedule(model.about.stage)
-    batches, optimiser = TrainingBatches(model, train), Ranger(decay_groups(model.network), schedule.lrs[0])
+    batches, optimiser = TrainingBatches(model, train, noisy), Ranger(decay_groups(model.network), schedule.lrs[0])
     learner = build_learner(model, batches, optimiser)
     learner.parts = parts
     if batches.batch_size < 2 * parts:

@@ -9,7 +9,7 @@ from tagging_lite.audio import RATES
 from tagging_lite.errors import TaggingError
 from tagging_lite.tagger import Hearing, Tagger
 
-KIND = "audio-tagging onnx 1"       # raise the number when older code would read a newer file wrongly
+KIND = "audio-tagging onnx 2"       # raise the number when older code would read a newer file wrongly
 REMEDY = "Write it with `python -m tools.export --run NAME`."
 
 
@@ -25,10 +25,11 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
     try:
         about = json.loads(session.get_modelmeta().custom_metadata_map["hearing"])
         hearing = Hearing(tuple(map(str, about["classes"])), int(about["sample_rate"]), int(about["window"]),
-                          float(about["overlap"]), float(about["trim_db"]))
+                          float(about["overlap"]), float(about["trim_db"]), str(about["pooling"]))
         outputs = {output.name: output.shape for output in session.get_outputs()}
         if not (RATES[0] <= hearing.sample_rate <= RATES[1] and hearing.window > 0 and 0 <= hearing.overlap < 1
-                and hearing.trim_db >= 0 and outputs["logits"][-1] == len(hearing.classes)):
+                and hearing.trim_db >= 0 and hearing.pooling in ("mean", "maximum")
+                and outputs["logits"][-1] == len(hearing.classes)):
             raise ValueError(hearing)
     except (LookupError, TypeError, ValueError) as error:
         raise TaggingError(f"{path} does not say rightly what it hears ({error!r}). {REMEDY}") from error

@@ -21,6 +21,7 @@ class Hearing:
     window: int                    # samples of a window
     overlap: float                 # share that neighbouring windows have in common, at least
     trim_db: float                 # silence at the ends is what lies this far below the loudest frame; 0 keeps it
+    pooling: str = "mean"          # of the logits over the windows, by class: mean or maximum
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,25 @@ class Tagger:
         """
         hearing = self.hearing
         trim = RemoveSilence(threshold=hearing.trim_db) if hearing.trim_db else None
-        sums, windows, samples, seconds = 0, 0, 0, []
+        maximum = hearing.pooling == "maximum"
+        pooled, windows, samples, seconds = -np.inf if maximum else 0, 0, 0, []
         for wave in read_mono(path, hearing.sample_rate, longest):
             samples += len(wave)
             if timeline:
                 seconds.append(probability(self.run(wave, each_second(len(wave), hearing.window, hearing.sample_rate))))
             if has_sound(wave):
                 logits = self.window_logits(trimmed(wave, hearing.sample_rate, trim))
-                sums, windows = sums + logits.sum(0), windows + len(logits)
+                windows += len(logits)
+                pooled = np.maximum(pooled, logits.max(0)) if maximum else pooled + logits.sum(0)   # (models, classes)
         if not windows:
             raise SoundError("all silence" if samples else "no samples")
-        return Heard(probability(sums / windows), samples / hearing.sample_rate,
+        return Heard(probability(pooled if maximum else pooled / windows), samples / hearing.sample_rate,
                      np.concatenate(seconds) if timeline else None)
 
     def tag(self, wave: np.ndarray) -> np.ndarray:
         """(samples,) int16 at the model's sample rate, not to be trimmed -> probabilities (classes,)"""
-        return probability(self.window_logits(wave).mean(0))
+        logits = self.window_logits(wave)
+        return probability(logits.max(0) if self.hearing.pooling == "maximum" else logits.mean(0))
 
     def window_logits(self, wave: np.ndarray) -> np.ndarray:
         """(samples,) -> (windows, models, classes), of the windows that cover it"""

@@ -1,11 +1,11 @@
-"""Masks, lighting, resizing and mixup."""
+"""Waves mixed, masks, lighting, resizing and mixup."""
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tagging.augment import lighting, mask_freq, mask_time, mixup, resize
+from tagging.augment import MIX_DB, lighting, mask_freq, mask_time, mix_waves, mixup, resize
 
 
 def seeded(seed=0):
@@ -117,6 +117,34 @@ def test_resize_to_the_same_size_is_the_identity():
     assert torch.equal(resize(images, 16), images)
 
 
+@pytest.mark.parametrize("batch", [2, 3, 7, 64])
+def test_waves_are_added_to_those_of_another_clip_with_the_labels_of_both(batch):
+    """Each clip is loud in a place of its own, so that the sum shows who is in it, and how loud."""
+    waves = torch.diag(torch.linspace(0.01, 0.9, batch))
+    mixed, targets = mix_waves(waves, torch.eye(batch), 1.0, seeded())
+    assert torch.equal((mixed > 0).sum(1), torch.full((batch,), 2))          # itself, and one that is not itself
+    assert torch.equal(mixed.diagonal(), waves.diagonal())
+    assert torch.equal(targets, (mixed > 0).float())
+    decibels = 20 * torch.log10((mixed.sum(1) - mixed.diagonal()) / mixed.diagonal())
+    assert (decibels <= 1e-4).all() and (decibels >= -MIX_DB - 1e-4).all()
+    assert batch < 64 or (decibels.min() < -0.9 * MIX_DB and decibels.max() > -0.1 * MIX_DB)
+
+
+def test_only_as_many_waves_are_mixed_as_the_chance_says():
+    waves, targets = noise(4000, 3), torch.eye(2).repeat(2000, 1).roll(1, 0)
+    mixed, both = mix_waves(waves, targets, 0.3, seeded())
+    changed = (mixed != waves).any(1)
+    assert changed.float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(mixed[~changed], waves[~changed]) and torch.equal(both[~changed], targets[~changed])
+    assert all(torch.equal(one, other) for one, other in zip(mix_waves(waves, targets, 0.0, seeded()),
+                                                             (waves, targets)))
+
+
+def test_silence_can_be_mixed():
+    mixed, _ = mix_waves(torch.zeros(4, 100), torch.ones(4, 1), 1.0, seeded())
+    assert torch.equal(mixed, torch.zeros(4, 100))
+
+
 def test_mixup_mixes_each_image_with_one_other_and_keeps_the_larger_share():
     one_hot = torch.eye(64)
     images, targets = mixup(one_hot.reshape(64, 1, 8, 8), one_hot, 0.4, seeded(1))
@@ -159,9 +187,10 @@ def test_a_tiny_alpha_mixes_almost_nothing_and_gives_no_nan():
     lambda images, generator: mask_time(images, (0, 8), generator),
     lambda images, generator: mask_freq(images, (0, 8), generator),
     lambda images, generator: lighting(images, 0.2, 0.75, generator),
+    lambda images, generator: mix_waves(images[:, 0, 0], images[:, 0, 1], 0.5, generator)[0],
     lambda images, generator: mixup(images, images[:, 0, 0], 0.4, generator)[0],
     lambda images, generator: mixup(images, images[:, 0, 0], 0.4, generator)[1],
-], ids=["mask_time", "mask_freq", "lighting", "mixup", "mixup of targets"])
+], ids=["mask_time", "mask_freq", "lighting", "mix_waves", "mixup", "mixup of targets"])
 def test_the_generator_decides_everything(augment):
     images = noise(32, 1, 16, 16)
     before = images.clone()

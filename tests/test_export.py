@@ -47,6 +47,15 @@ def test_the_convolved_front_end_is_the_front_end(recipe, rate):
     assert difference < 1e-3        # dB
 
 
+def test_a_model_that_pools_by_the_maximum_does_so_when_exported(tmp_path):
+    models, path = [build_model(0, pooling="maximum"), build_model(1, pooling="maximum")], tmp_path / "model.onnx"
+    assert write_onnx(copy.deepcopy(models), models, made_up_sounds(8000), path) < 1e-5
+    tagger, wave = load_onnx(path), np.random.default_rng(0).integers(-9000, 9000, 30_000, np.int16)
+    np.testing.assert_allclose(tagger.tag(wave), make_tagger(models).tag(wave), atol=1e-5)
+    mean = make_tagger([build_model(0), build_model(1)]).tag(wave)
+    assert np.abs(tagger.tag(wave) - mean).max() > 1e-4
+
+
 @pytest.mark.parametrize("samples", [1, 100, 3999, 8000, 8001, 12_000, 12_001, 100_003])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_clips_of_any_length_and_number_get_torchs_probabilities(two, samples, batch):
@@ -67,7 +76,7 @@ def test_the_file_says_what_it_hears_and_is_valid(two):
     about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert about["kind"] == KIND
     assert json.loads(about["hearing"]) == {"classes": list(CLASSES), "sample_rate": RATE, "window": 8000,
-                                            "overlap": 0.5, "trim_db": 20.0}
+                                            "overlap": 0.5, "trim_db": 20.0, "pooling": "mean"}
     assert load_onnx(path).hearing == make_tagger(models).hearing
 
 

@@ -134,6 +134,16 @@ def test_the_logits_of_a_clip_are_the_mean_over_its_windows(model, store, sounds
     assert np.ptp(logits, 0).min() > 1e-3               # the clips differ, or nothing would have been compared
 
 
+def test_the_maximum_of_each_class_over_the_windows(model, store, sounds):
+    by_hand = [0, 825, 1650, 2475, 3300], [-650], [0], [0, 1], [0, 1000, 1999]
+    with torch.inference_mode():
+        expected = [np.max([model(torch.from_numpy(cut(samples, start))[None])[0].numpy() for start in starts], 0)
+                    for samples, starts in zip(sounds, by_hand)]
+    logits = clip_logits(of_recipe(model, pooling="maximum"), store)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert np.abs(logits - clip_logits(model, store)).max() > 1e-3
+
+
 def test_one_window_is_the_middle_one(model, store, sounds):
     expected = [mean_logits(model, samples, [np.rint((len(samples) - SIZE) / 2).astype(int)]) for samples in sounds]
     np.testing.assert_allclose(clip_logits(model, store, limit=1), expected, atol=1e-5)

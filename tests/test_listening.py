@@ -1,4 +1,6 @@
 """tagging_lite: any sound file, at any rate, as the mono samples that a model hears; and its tags."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -115,10 +117,21 @@ def test_the_probability_is_the_mean_over_models_of_the_mean_over_windows(tmp_pa
     assert heard.timeline.argmax(1).tolist() == [0, 0, 1]
 
 
-def test_tags_of_a_long_file_weigh_all_windows_alike(tmp_path, monkeypatch):
+def test_the_maximum_over_the_windows_where_the_model_pools_so(tmp_path):
+    wave = np.concatenate([tone(2, 8000, 200), tone(1, 8000, 3000)])
+    soundfile.write(tmp_path / "a.wav", wave, 8000)
+    windows = np.stack([wave[start:start + 8000] for start in range(0, 16_001, 4000)])
+    loudest = low_or_high(windows).max(0)                                                   # (models, classes)
+    tagger = Tagger(replace(HEARING, pooling="maximum"), low_or_high)
+    for probabilities in (tagger.listen(tmp_path / "a.wav").probabilities, tagger.tag(wave)):
+        np.testing.assert_allclose(probabilities, (1 / (1 + np.exp(-loudest))).mean(0))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "maximum"])
+def test_tags_of_a_long_file_weigh_all_windows_alike(tmp_path, monkeypatch, pooling):
     wave = np.concatenate([tone(3, 8000, 200), tone(2, 8000, 3000)])
     soundfile.write(tmp_path / "a.wav", wave, 8000)
-    tagger = Tagger(Hearing(("low", "high"), 8000, 8000, 0.0, 0.0), low_or_high)
+    tagger = Tagger(Hearing(("low", "high"), 8000, 8000, 0.0, 0.0, pooling), low_or_high)
     whole = tagger.listen(tmp_path / "a.wav", timeline=True)
     monkeypatch.setattr(audio, "LONGEST", 16_000)
     pieces = tagger.listen(tmp_path / "a.wav", timeline=True)

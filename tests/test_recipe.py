@@ -66,6 +66,8 @@ def test_a_knob_from_a_file_is_checked_as_one_from_the_command_line():
     ("--lighting", {"lighting_chance": -0.1}),
     ("--normalise", {"normalise": False}),
     ("--batch-size", {"batch_size": 1}),
+    ("--noisy-share", {"noisy_share": 1.0}),
+    ("--noisy-share", {"noisy_share": -0.1}),
     ("--epoch-windows", {"epoch_windows": -1}),
 ])
 def test_a_knob_out_of_its_range_is_named(flag, changes):
@@ -84,6 +86,8 @@ def test_a_knob_out_of_its_range_is_named(flag, changes):
     ("lrs", {"epochs": (1,), "lrs": (10.0,), "sizes": (64,)}),
     ("sizes", {"epochs": (1,), "lrs": (1e-3,), "sizes": (31,)}),
     ("mixup", {"mixup": -0.1}),
+    ("wave-mix", {"wave_mix": 1.1}),
+    ("wave-mix", {"wave_mix": -0.1}),
 ])
 def test_a_knob_of_a_stage_out_of_its_range_is_named(stage, knob, changes):
     with pytest.raises(TaggingError, match=f"--{stage}.{knob}"):

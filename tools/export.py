@@ -4,7 +4,7 @@
 
     waves           (batch, samples) float32 in [-1, 1), at the sample rate in the metadata, of any length
     probabilities   (batch, classes), the mean over the models
-    logits          (batch, models, classes), each the mean over the windows of the whole clip
+    logits          (batch, models, classes), each pooled over the windows of the whole clip
 
 The metadata hold the classes and audio settings. What is written is compared with torch on clips before it is kept.
 """
@@ -84,7 +84,8 @@ class Exported(nn.Module):
         places = size + starts[:, None] + torch.arange(size)                                # (windows, size)
         windows = F.pad(waves, (size, size))[:, places].reshape(-1, size)                   # (batch * windows, size)
         logits = torch.stack([model(windows) for model in self.models], 1)                  # (batch * windows, m, c)
-        logits = logits.reshape(batch, count, *logits.shape[1:]).mean(1)                    # (batch, models, classes)
+        logits = logits.reshape(batch, count, *logits.shape[1:])                            # (batch, windows, m, c)
+        logits = logits.amax(1) if self.hearing.pooling == "maximum" else logits.mean(1)    # (batch, models, classes)
         return logits.sigmoid().mean(1), logits
 
 

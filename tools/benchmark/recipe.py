@@ -11,11 +11,10 @@ from functools import partial
 import numpy as np
 
 from tagging.files import fingerprint
-from tagging.folds import assign_folds
 from tagging.model import About
 from tagging.recipe import Schedule
 from tagging.run import STAGES, StageFolder
-from tagging.stage import train_fold, train_stage
+from tagging.stage import open_folds, train_fold, train_stage
 from tagging.train import Examples
 from tools.benchmark.measure import Row, Setting, once, seconds_of
 from tools.benchmark.sounds import RATE
@@ -46,15 +45,17 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
     totals, recipe = [], setting.recipe
     for stage in STAGES:
         (opening,) = seconds_of(setting, partial(setting.open, stage))
-        clips, store = setting.open(stage)
-        yield Row(f"{stage}: open {store.hours:.2f} h of clips, checked", "s", opening)
-        fold_of = assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified)
-        seen, unseen = (Examples(clips.fnames[mask], store.subset(mask), clips.targets[mask])
-                        for mask in (fold_of != 1, fold_of == 1))
+        folded = open_folds(stage, setting.competition, recipe, setting.cache)
+        yield Row(f"{stage}: open {folded.store.hours:.2f} h of clips, checked", "s", opening)
+        seen, unseen, noisy, beside = folded.but(1), folded.of(1), None, ""
+        if stage == "curated" and recipe.noisy_share:
+            noisy = open_folds("noisy", setting.competition, recipe, setting.cache).but(1)
+            beside = f", {recipe.noisy_share:.0%} noisy beside"
         schedule = recipe.schedule(stage)
-        fold = measure_fold(setting, stage, seen, unseen)
+        fold = measure_fold(setting, stage, seen, unseen, noisy)
         for size, epochs in zip(schedule.sizes, fold.epochs):
-            yield Row(f"{stage}: an epoch of {len(seen.store)} clips at {size} px, look and checkpoint", "s", epochs)
+            what = f"an epoch of {len(seen.store)} clips{beside} at {size} px, look and checkpoint"
+            yield Row(f"{stage}: {what}", "s", epochs)
         yield Row(f"{stage}: a fold until its first epoch is done", "s", [fold.first])
         yield Row(f"{stage}: predict and write a fold of {len(unseen.store)} clips", "s", [fold.end])
         totals.append([opened + project(fold, number, schedule, recipe.fold_count)
@@ -66,7 +67,8 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
         yield from run_in_full(setting)
 
 
-def measure_fold(setting: Setting, stage: str, seen: Examples, unseen: Examples) -> Fold:
+def measure_fold(setting: Setting, stage: str, seen: Examples, unseen: Examples,
+                 noisy: Examples | None = None) -> Fold:
     """Train one fold for 1 + `repeats` epochs of each cycle, through all that a real fold goes through."""
     schedule = setting.recipe.schedule(stage)
     few = replace(schedule, epochs=(1 + setting.repeats,) * len(schedule.sizes))
@@ -75,7 +77,7 @@ def measure_fold(setting: Setting, stage: str, seen: Examples, unseen: Examples)
     shutil.rmtree(folder.path, ignore_errors=True)
     started = time.perf_counter()
     with redirect_stdout(EpochLines()) as lines:
-        taken = once(lambda: train_fold(folder, about, seen, unseen, setting.device, None, 1), setting.device)
+        taken = once(lambda: train_fold(folder, about, seen, unseen, setting.device, None, 1, noisy), setting.device)
     return split_times([line - started for line in lines.times], taken, setting.repeats)
 
 
