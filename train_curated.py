@@ -18,7 +18,8 @@ def main() -> None:
         raise TaggingError("--noisy-run and --from-scratch exclude each other. Leave one of them out.")
     devices = choose_devices(args.device, args.devices)
     competition = open_competition(args.data)
-    start = None if args.from_scratch else stage_folder(args.models, args.noisy_run or args.run, "noisy")
+    from_scratch = args.from_scratch or not (args.noisy_run or args.knobs.noisy.epochs)
+    start = None if from_scratch else stage_folder(args.models, args.noisy_run or args.run, "noisy")
     folder = stage_folder(args.models, args.run, "curated")
     print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")
     train_stage("curated", competition, folder, args.knobs, folds=args.folds, cache=args.cache, devices=devices,

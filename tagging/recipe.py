@@ -52,7 +52,7 @@ class Recipe:
     lighting: float = 0.2               # greatest change of brightness and contrast
     lighting_chance: float = 0.75       # of each of the two, for each image
     # optimisation
-    noisy: Schedule = Schedule(epochs=(10, 10), lrs=(3e-3, 1e-3), sizes=(128, 256))     # stage 1
+    noisy: Schedule = Schedule(epochs=(10, 10), lrs=(3e-3, 1e-3), sizes=(128, 256))     # stage 1; empty for none
     curated: Schedule = Schedule(epochs=(50,), lrs=(3e-4,), sizes=(256,), mixup=0.4)    # stage 2
     noisy_share: float = 0.0            # share of a batch of stage 2 that is drawn from the noisy set
     batch_size: int = 64                # clips a step
@@ -71,13 +71,14 @@ class Recipe:
         """
         for name, schedule in (("noisy", self.noisy), ("curated", self.curated)):
             lengths = {len(schedule.epochs), len(schedule.lrs), len(schedule.sizes)}
-            demand(len(lengths) == 1 and schedule.epochs, f"--{name}.epochs, --{name}.lrs and --{name}.sizes need "
+            demand(len(lengths) == 1, f"--{name}.epochs, --{name}.lrs and --{name}.sizes need "
                    "as many values each as there are cycles")
-            demand(min(schedule.epochs) > 0, f"--{name}.epochs must be 1 or more")
+            demand(all(epochs > 0 for epochs in schedule.epochs), f"--{name}.epochs must be 1 or more")
             demand(all(0 < lr < 10 for lr in schedule.lrs), f"--{name}.lrs must be above 0 and below 10")
             demand(all(32 <= size <= 2048 for size in schedule.sizes), f"--{name}.sizes must be 32 to 2048")
             demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
             demand(0 <= schedule.wave_mix <= 1, f"--{name}.wave-mix must be from 0 to 1")
+        demand(self.curated.epochs, "--curated.epochs needs a value: every recipe ends with stage 2")
         demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")
         demand(0 <= self.trim_db < 200, "--trim-db must be 0 or more and below 200")
         demand(0 < self.crop_seconds <= 60, "--crop-seconds must be above 0 and at most 60")
@@ -137,13 +138,18 @@ CAPSTONE_EXECUTED = replace(
     CAPSTONE, normalise=False, lighting=0.0, mask_width=(8, 8),
     noisy=replace(CAPSTONE.noisy, sizes=(128, 128)), curated=replace(CAPSTONE.curated, sizes=(128,)))
 
+# Both sets at once from random weights, without a stage 1, with as many crops a fold as capstone.
+PODIUM = replace(
+    CAPSTONE, noisy_share=0.5, pooling="maximum", noisy=Schedule(epochs=(), lrs=(), sizes=()),
+    curated=Schedule(epochs=(65,), lrs=(3e-3,), sizes=(128,), mixup=0.4, wave_mix=0.5))
+
 # The same path in minutes on a CPU.
 SMOKE = replace(
     CAPSTONE, network="xresnet18", crop_seconds=1.0, mels=64, frames=64, mask_width=(0, 6), batch_size=16,
     noisy=Schedule(epochs=(3,), lrs=(3e-3,), sizes=(64,)),
     curated=Schedule(epochs=(10,), lrs=(3e-3,), sizes=(64,), mixup=0.4))
 
-RECIPES = {"capstone": CAPSTONE, "capstone-executed": CAPSTONE_EXECUTED, "smoke": SMOKE}
+RECIPES = {"capstone": CAPSTONE, "capstone-executed": CAPSTONE_EXECUTED, "podium": PODIUM, "smoke": SMOKE}
 
 
 def recipe_from_dict(knobs: dict) -> Recipe:

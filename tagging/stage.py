@@ -86,6 +86,8 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     wrong = sorted(set(folds) - set(range(1, recipe.fold_count + 1)))
     if wrong:
         raise TaggingError(f"--folds {shorten(wrong)} is not among 1 to {recipe.fold_count} (--fold-count).")
+    if not recipe.schedule(stage).epochs:
+        raise TaggingError(f"The recipe has no {stage} stage: train_curated.py is all. Or choose another --recipe.")
     if not 1 <= parts <= recipe.batch_size // 2:
         raise TaggingError(f"--accumulate must be 1 to {recipe.batch_size // 2}, half of --batch-size.")
     if start:

@@ -81,7 +81,7 @@ def test_the_ratios_and_totals_follow_from_the_rows(small):
     assert TINY.noisy.epochs == (1, 2)      # the first one is the fold's first
     fold = median("noisy: a fold until") + 2 * large_images + median("noisy: predict")
     assert median("noisy: 2 folds") == pytest.approx(2 * fold + median("noisy: open"))
-    assert median("both stages") == pytest.approx(median("noisy: 2 folds") + median("curated: 2 folds"))
+    assert median("noisy and curated at") == pytest.approx(median("noisy: 2 folds") + median("curated: 2 folds"))
 
 
 def test_a_part_that_fails_says_why_and_the_others_go_on(small, monkeypatch, capsys):

@@ -188,7 +188,8 @@ def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monke
             assert seen["training"] and not {name_of[offset] for offset in seen["training"]} & predicted
 
 
-JOINT = ("--from-scratch", *TINY, "--noisy-share", "0.5", "--curated.wave-mix", "0.5", "--pooling", "maximum")
+JOINT = ("--recipe", "podium", "--network", "timm:test_resnet", "--fold-count", "2", "--mels", "32", "--frames", "32",
+         "--batch-size", "16", "--curated.epochs", "1", "--curated.sizes", "32")
 
 
 def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeypatch):
@@ -209,6 +210,11 @@ def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeyp
     for fold, noisy in seen.items():
         assert set(noisy.fnames) == set(folds.index[folds != fold])
     assert workshop.predict("joint", "--out", workshop.folder / "joint.csv").code == 0
+
+
+def test_a_recipe_without_stage_1_says_so(workshop, expect_error):
+    expect_error(workshop.train("train_noisy.py", "joint", *JOINT), "The recipe has no noisy stage: train_curated.py")
+    assert not (workshop.folder / "models").exists()
 
 
 def test_a_run_with_other_noisy_clips_is_not_gone_on_with(workshop, sample, tmp_path, expect_error):

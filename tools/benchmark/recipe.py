@@ -43,7 +43,8 @@ class Fold:
 
 def measure_recipe(setting: Setting) -> Iterator[Row]:
     totals, recipe = [], setting.recipe
-    for stage in STAGES:
+    stages = [stage for stage in STAGES if recipe.schedule(stage).epochs]
+    for stage in stages:
         (opening,) = seconds_of(setting, partial(setting.open, stage))
         folded = open_folds(stage, setting.competition, recipe, setting.cache)
         yield Row(f"{stage}: open {folded.store.hours:.2f} h of clips, checked", "s", opening)
@@ -61,7 +62,7 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
         totals.append([opened + project(fold, number, schedule, recipe.fold_count)
                        for number, opened in enumerate(opening)])
         yield Row(f"{stage}: {recipe.fold_count} folds of {sum(schedule.epochs)} epochs, projected", "s", totals[-1])
-    yield Row(f"both stages at {setting.scale:g} of the clips, projected", "s",
+    yield Row(f"{' and '.join(stages)} at {setting.scale:g} of the clips, projected", "s",
               [sum(parts) for parts in zip(*totals)])
     if setting.full:
         yield from run_in_full(setting)
@@ -103,11 +104,11 @@ def run_in_full(setting: Setting) -> Iterator[Row]:
     """Train both stages as the scripts do. A call that was cut short goes on in the next one: the run's own records
     then tell what all its calls took, though without the checkpoints."""
     run = setting.scratch / "models" / f"full-{fingerprint(asdict(setting.recipe), setting.scale)}"
-    folders = {stage: StageFolder(run / stage) for stage in STAGES}
+    folders = {stage: StageFolder(run / stage) for stage in STAGES if setting.recipe.schedule(stage).epochs}
     for stage, folder in folders.items():
         with redirect_stdout(sys.stderr):
             taken = once(partial(train_stage, stage, setting.competition, folder, setting.recipe, folds=(),
                                  cache=setting.cache, devices=[setting.device],
-                                 start=folders["noisy"] if stage == "curated" else None), setting.device)
+                                 start=folders.get("noisy") if stage == "curated" else None), setting.device)
         yield Row(f"{stage}: all folds in full, this call", "s", [taken])
         yield Row(f"{stage}: all folds in full, all calls, from the records", "s", [folder.update_scores()["seconds"]])
