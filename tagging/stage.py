@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from tagging import distributed
+from tagging.batches import Examples
 from tagging.competition import Clips, Competition
 from tagging.errors import TaggingError, shorten
 from tagging.files import fingerprint, seed_for
@@ -22,7 +23,7 @@ from tagging.network import has_bf16
 from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
 from tagging.side_by_side import train_side_by_side
-from tagging.train import Examples, train_model
+from tagging.train import train_model
 from tagging.waves import WaveStore, open_store
 from tagging.weights import checksum
 

@@ -1,7 +1,6 @@
 """Train one model with fastai. The only file that knows fastai's training loop."""
 import time
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Sized
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,11 @@ from torch import nn
 from tqdm import tqdm
 
 from tagging import distributed
-from tagging.augment import mix_waves, mixup
-from tagging.checkpoint import CheckpointWriter, Progress, load_checkpoint
+from tagging.batches import Examples, TrainingBatches
+from tagging.checkpoint import CheckpointWriter, load_checkpoint
 from tagging.errors import TaggingError, shorten
 from tagging.files import atomic, seed_for
 from tagging.infer import clip_logits, random_starts
-from tagging.mel import as_float
 from tagging.metric import lwlrap
 from tagging.model import Model
 from tagging.ranger import Ranger, decay_groups
@@ -29,97 +27,6 @@ from tagging.signals import Stopped, shielded
 from tagging.waves import WaveStore
 
 LOOK_STEPS = 20     # on a GPU the loss is looked at once in so many steps: each look waits for the device
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Clips to train on, or to look at: the same order in all three."""
-    fnames: pd.Index
-    store: WaveStore
-    targets: np.ndarray     # (clips, classes) 0/1
-
-
-@dataclass(frozen=True)
-class Source:
-    """Clips that have a share in every batch."""
-    examples: Examples
-    count: int                  # of them in a batch
-    targets: torch.Tensor       # (clips, classes) float on the device
-
-
-class TrainingBatches:
-    """One random crop of each clip an epoch, as batches of images and targets on the device.
-
-    Every batch draws from a generator of its own, so that an epoch can be entered at any step.
-
-    Args:
-        noisy: clips of which each batch holds `noisy_share` too, others in each epoch. An epoch is one of `examples`.
-    """
-
-    def __init__(self, model: Model, examples: Examples, noisy: Examples | None = None):
-        recipe = model.about.recipe
-        self.model, self.device, self.progress = model, model.device, Progress()
-        size = min(recipe.batch_size, len(examples.store))
-        count = min(round(recipe.noisy_share * size), size - 1) if noisy else 0
-        self.sources = [self.source(examples, size - count)] + ([self.source(noisy, count)] if count else [])
-        self.batch_size = size
-        self.crop = recipe.crop_samples(model.about.sample_rate)
-        self.schedule = recipe.schedule(model.about.stage)
-        self.image_size = 0         # set for each cycle
-
-    def source(self, examples: Examples, count: int) -> Source:
-        return Source(examples, count, torch.from_numpy(examples.targets).to(self.device, torch.float32))
-
-    def __len__(self) -> int:
-        first = self.sources[0]
-        return len(first.examples.store) // first.count     # a smaller last batch would upset the batch norm
-
-    def draw(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each source the clips of this epoch in their order, and the start of each crop; (clips,) each."""
-        drawn, rng = [], np.random.default_rng(self.seed())
-        for source in self.sources:
-            store, wanted = source.examples.store, len(self) * source.count
-            rounds = -(-wanted // len(store))
-            clips = np.concatenate([rng.permutation(len(store)) for _ in range(rounds)])[:wanted]
-            drawn.append((clips, random_starts(store.lengths[clips], self.crop, rng)))
-        return drawn
-
-    def names(self, step: int) -> list[str]:
-        """The clips of one batch of this epoch."""
-        return [name for source, (clips, _) in zip(self.sources, self.draw())
-                for name in source.examples.fnames[clips[step * source.count:(step + 1) * source.count]]]
-
-    def seed(self, *step: int) -> int:
-        about = self.model.about
-        return seed_for(about.recipe.seed, about.stage, about.fold, "epoch", self.progress.epoch, *step)
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        first, generator = self.progress.step, torch.Generator(self.device)
-        streams = [self.stream(source, *drawn, first) for source, drawn in zip(self.sources, self.draw())]
-        for step, parts in enumerate(zip(*streams), first):
-            seed = self.seed(step)
-            generator.manual_seed(seed)
-            torch.manual_seed(seed + distributed.rank())    # what the network itself draws, such as dropout
-            with torch.no_grad():
-                waves, targets = (torch.cat(each) for each in zip(*parts))      # (batch, samples), (batch, classes)
-                if len(parts) > 1:          # what is mixed below are neighbours, and any clip may be one
-                    order = torch.randperm(len(waves), generator=generator, device=self.device)
-                    waves, targets = waves[order], targets[order]
-                if self.schedule.wave_mix:
-                    waves, targets = mix_waves(as_float(waves), targets, self.schedule.wave_mix, generator)
-                images = self.model.images(waves, generator, generator)
-                images = self.model.fit_size(images, self.image_size)
-                if self.schedule.mixup:
-                    images, targets = mixup(images, targets, self.schedule.mixup, generator)
-            yield images, targets
-
-    def stream(self, source: Source, clips: np.ndarray, starts: np.ndarray,
-               step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The waves and targets of a source for each batch from `step` on."""
-        order = torch.from_numpy(clips).to(self.device)
-        for place, waves in source.examples.store.batches(clips, starts, self.crop, source.count, self.device,
-                                                          step * source.count):
-            yield waves, source.targets[order[place]]
 
 
 class ResumableLearner(Learner):

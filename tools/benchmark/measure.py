@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tagging.batches import Examples
 from tagging.competition import Clips, Competition
 from tagging.model import About, Model
 from tagging.recipe import Recipe
-from tagging.train import Examples
 from tagging.waves import WaveStore, open_store
 from tools.benchmark.sounds import RATE
 

@@ -10,12 +10,12 @@ from functools import partial
 
 import numpy as np
 
+from tagging.batches import Examples
 from tagging.files import fingerprint
 from tagging.model import About
 from tagging.recipe import Schedule
 from tagging.run import STAGES, StageFolder
 from tagging.stage import open_folds, train_fold, train_stage
-from tagging.train import Examples
 from tools.benchmark.measure import Row, Setting, once, seconds_of
 from tools.benchmark.sounds import RATE
 

@@ -9,10 +9,11 @@ from fastai.learner import Callback, TrainEvalCallback
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tagging.batches import TrainingBatches
 from tagging.model import Model
 from tagging.network import has_bf16
 from tagging.ranger import Ranger, decay_groups
-from tagging.train import TrainingBatches, build_learner
+from tagging.train import build_learner
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 
 STEPS = 100                             # of an epoch, at most

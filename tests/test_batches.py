@@ -8,10 +8,10 @@ import soundfile
 import torch
 
 from tagging import waves
+from tagging.batches import Examples, TrainingBatches
 from tagging.competition import Clips
 from tagging.model import About, Model
 from tagging.recipe import SMOKE
-from tagging.train import Examples, TrainingBatches
 from tagging.waves import open_store
 
 RATE, SIZE = 8000, 2000
