@@ -84,6 +84,16 @@ def test_the_ratios_and_totals_follow_from_the_rows(small):
     assert median("noisy and curated at") == pytest.approx(median("noisy: 2 folds") + median("curated: 2 folds"))
 
 
+def test_a_recipe_of_one_stage_is_measured_with_the_noisy_clips_that_go_along(small, monkeypatch):
+    alone = replace(TINY, noisy=Schedule(epochs=(), lrs=(), sizes=()), noisy_share=0.5,
+                    curated=replace(TINY.curated, wave_mix=0.5))
+    monkeypatch.setitem(RECIPES, "tiny", alone)
+    rows = [row["what"] for row in small("--parts", "input", "step", "recipe", "--full")["rows"]]
+    assert "curated: an epoch of 5 clips, 50% noisy beside, at 32 px, look and checkpoint" in rows
+    assert "curated at 0.001 of the clips, projected" in rows and "curated: all folds in full, this call" in rows
+    assert not any(row.startswith(("noisy", "not measured")) for row in rows)
+
+
 def test_a_part_that_fails_says_why_and_the_others_go_on(small, monkeypatch, capsys):
     def broken(setting):
         yield Row("before it broke", "s", [1.0])

@@ -46,8 +46,9 @@ class Setting:
         first = np.arange(len(clips))[:most]
         return Examples(clips.fnames[first], store.subset(first), clips.targets[first])
 
-    def model(self, stage: str = "noisy", fold: int = 1) -> Model:
-        """A model with random weights."""
+    def model(self, stage: str | None = None, fold: int = 1) -> Model:
+        """A model with random weights, by default of the recipe's first stage."""
+        stage = stage or ("noisy" if self.recipe.noisy.epochs else "curated")
         return Model(About(stage, fold, self.competition.classes, RATE, self.recipe)).place(self.device)
 
 

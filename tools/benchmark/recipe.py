@@ -51,7 +51,7 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
         seen, unseen, noisy, beside = folded.but(1), folded.of(1), None, ""
         if stage == "curated" and recipe.noisy_share:
             noisy = open_folds("noisy", setting.competition, recipe, setting.cache).but(1)
-            beside = f", {recipe.noisy_share:.0%} noisy beside"
+            beside = f", {recipe.noisy_share:.0%} noisy beside,"
         schedule = recipe.schedule(stage)
         fold = measure_fold(setting, stage, seen, unseen, noisy)
         for size, epochs in zip(schedule.sizes, fold.epochs):
