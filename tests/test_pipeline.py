@@ -117,6 +117,15 @@ def test_augmented_views_change_the_prediction_reproducibly(trained, tmp_path):
     assert (tmp_path / "tta.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
 
+def test_balanced_classes_are_scored_as_they_are_written(trained, tmp_path):
+    results = [trained.predict("first", *words, "--out", tmp_path / "a.csv") for words in ((), ("--balance",))]
+    folds = [read_scores(trained.stage("first", "curated") / f"fold{fold}.predictions.csv") for fold in (1, 2)]
+    frame, truth = pd.concat(folds), read_labels(trained.data / "train_curated.csv", classes_of(trained))[0]
+    for result, scores in zip(results, (frame, frame / frame.mean())):
+        assert f"blend {weighted_lrap(truth.loc[scores.index], scores):.5f}" in result.out
+    np.testing.assert_allclose(read_scores(tmp_path / "a.csv").mean(), 1, rtol=1e-4)
+
+
 def test_same_seed_same_bits_for_folds_in_any_order(trained, workshop):
     for fold in (2, 1):
         for script, words in (("train_noisy.py", TINY), ("train_curated.py", ())):
