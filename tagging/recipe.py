@@ -177,8 +177,11 @@ def checked(kind: type, values: dict):
         TaggingError: a value that the field cannot have.
     """
     for field in dataclasses.fields(kind):
+        value = values.get(field.name, field.default)
         try:
-            check_type(values.get(field.name, field.default), field.type)
+            check_type(value, field.type)
         except TypeCheckError as error:
             raise TaggingError(f"{field.name} has a wrong value: {error}.") from error
+        if isinstance(value, bool) and field.type is not bool:      # True is a number to Python, and not to torch
+            raise TaggingError(f"{field.name} has a wrong value: {value}.")
     return kind(**values)

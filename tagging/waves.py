@@ -144,7 +144,7 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
                 store = WaveStore(folder)
 
     if sample_rate is not None and store.sample_rate not in (sample_rate, 0):        # 0: no clip can be used
-        raise TaggingError(f"The clips of {clips.csv} have {store.sample_rate} Hz; the model was trained at "
+        raise TaggingError(f"The clips of {clips.csv} have {store.sample_rate} Hz, and those of the training "
                            f"{sample_rate} Hz. Resample the clips, or train on clips of this rate.")
     if store.faults:
         listed = "\n".join([f"  {fname}: {fault}" for fname, fault in store.faults.items()][:LISTED])

@@ -44,6 +44,11 @@ def test_a_knob_from_a_file_is_checked_as_one_from_the_command_line():
         recipe_from_dict(knobs_of(CAPSTONE) | {"batch_size": 1})
 
 
+def test_true_is_no_number():
+    with pytest.raises(TaggingError, match="top_db has a wrong value: True"):
+        recipe_from_dict(knobs_of(CAPSTONE) | {"top_db": True})
+
+
 @pytest.mark.parametrize("flag, changes", [
     ("--trim-db", {"trim_db": -1.0}),
     ("--crop-seconds", {"crop_seconds": 0.0}),
