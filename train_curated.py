@@ -18,7 +18,7 @@ def main() -> None:
         raise TaggingError("--noisy-run and --from-scratch exclude each other. Leave one of them out.")
     devices = choose_devices(args.device, args.devices)
     competition = open_competition(args.data)
-    from_scratch = args.from_scratch or not (args.noisy_run or args.knobs.noisy.epochs)
+    from_scratch = args.from_scratch or not (args.noisy_run or "noisy" in args.knobs.stages)
     start = None if from_scratch else stage_folder(args.models, args.noisy_run or args.run, "noisy")
     folder = stage_folder(args.models, args.run, "curated")
     print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")

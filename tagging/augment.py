@@ -4,6 +4,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+MIX_DB = 12.0       # a clip that is added is up to so much quieter than the one it is added to
+
 
 def mask_time(images: torch.Tensor, width: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
     """Fill one run of frames of each image with the image's mean; SpecAugment (Park et al., 2019).
@@ -51,9 +53,6 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     if images.shape[2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
-
-
-MIX_DB = 12.0       # a clip that is added is up to so much quieter than the one it is added to
 
 
 def mix_waves(waves: torch.Tensor, targets: torch.Tensor, chance: float,

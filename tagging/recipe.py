@@ -101,6 +101,15 @@ class Recipe:
         return {"noisy": self.noisy, "curated": self.curated}[stage]
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that it trains, in their order."""
+        return tuple(stage for stage in ("noisy", "curated") if self.schedule(stage).epochs)
+
+    def mixes_sets(self, stage: str) -> bool:
+        """Whether noisy clips go along in this stage."""
+        return stage == "curated" and self.noisy_share > 0
+
+    @property
     def trim(self) -> RemoveSilence | None:
         return RemoveSilence(threshold=self.trim_db) if self.trim_db else None
 

@@ -87,7 +87,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     wrong = sorted(set(folds) - set(range(1, recipe.fold_count + 1)))
     if wrong:
         raise TaggingError(f"--folds {shorten(wrong)} is not among 1 to {recipe.fold_count} (--fold-count).")
-    if not recipe.schedule(stage).epochs:
+    if stage not in recipe.stages:
         raise TaggingError(f"The recipe has no {stage} stage: train_curated.py is all. Or choose another --recipe.")
     if not 1 <= parts <= recipe.batch_size // 2:
         raise TaggingError(f"--accumulate must be 1 to {recipe.batch_size // 2}, half of --batch-size.")
@@ -97,7 +97,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
     folded = open_folds(stage, competition, recipe, cache, skip_bad)
     clips, store = folded.clips, folded.store
     noisy = None
-    if stage == "curated" and recipe.noisy_share:
+    if recipe.mixes_sets(stage):
         noisy = open_folds("noisy", competition, recipe, cache, skip_bad, store.sample_rate)
     initial = load_initial(start, folds, competition.classes, store.sample_rate, recipe) if start else {}
     if distributed.is_main():

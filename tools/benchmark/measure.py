@@ -48,8 +48,8 @@ class Setting:
 
     def model(self, stage: str | None = None, fold: int = 1) -> Model:
         """A model with random weights, by default of the recipe's first stage."""
-        stage = stage or ("noisy" if self.recipe.noisy.epochs else "curated")
-        return Model(About(stage, fold, self.competition.classes, RATE, self.recipe)).place(self.device)
+        about = About(stage or self.recipe.stages[0], fold, self.competition.classes, RATE, self.recipe)
+        return Model(about).place(self.device)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tagging.batches import Examples
 from tagging.files import fingerprint
 from tagging.model import About
 from tagging.recipe import Schedule
-from tagging.run import STAGES, StageFolder
+from tagging.run import StageFolder
 from tagging.stage import open_folds, train_fold, train_stage
 from tools.benchmark.measure import Row, Setting, once, seconds_of
 from tools.benchmark.sounds import RATE
@@ -43,13 +43,12 @@ class Fold:
 
 def measure_recipe(setting: Setting) -> Iterator[Row]:
     totals, recipe = [], setting.recipe
-    stages = [stage for stage in STAGES if recipe.schedule(stage).epochs]
-    for stage in stages:
+    for stage in recipe.stages:
         (opening,) = seconds_of(setting, partial(setting.open, stage))
         folded = open_folds(stage, setting.competition, recipe, setting.cache)
         yield Row(f"{stage}: open {folded.store.hours:.2f} h of clips, checked", "s", opening)
         seen, unseen, noisy, beside = folded.but(1), folded.of(1), None, ""
-        if stage == "curated" and recipe.noisy_share:
+        if recipe.mixes_sets(stage):
             noisy = open_folds("noisy", setting.competition, recipe, setting.cache).but(1)
             beside = f", {recipe.noisy_share:.0%} noisy beside,"
         schedule = recipe.schedule(stage)
@@ -62,7 +61,7 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
         totals.append([opened + project(fold, number, schedule, recipe.fold_count)
                        for number, opened in enumerate(opening)])
         yield Row(f"{stage}: {recipe.fold_count} folds of {sum(schedule.epochs)} epochs, projected", "s", totals[-1])
-    yield Row(f"{' and '.join(stages)} at {setting.scale:g} of the clips, projected", "s",
+    yield Row(f"{' and '.join(recipe.stages)} at {setting.scale:g} of the clips, projected", "s",
               [sum(parts) for parts in zip(*totals)])
     if setting.full:
         yield from run_in_full(setting)
@@ -104,7 +103,7 @@ def run_in_full(setting: Setting) -> Iterator[Row]:
     """Train both stages as the scripts do. A call that was cut short goes on in the next one: the run's own records
     then tell what all its calls took, though without the checkpoints."""
     run = setting.scratch / "models" / f"full-{fingerprint(asdict(setting.recipe), setting.scale)}"
-    folders = {stage: StageFolder(run / stage) for stage in STAGES if setting.recipe.schedule(stage).epochs}
+    folders = {stage: StageFolder(run / stage) for stage in setting.recipe.stages}
     for stage, folder in folders.items():
         with redirect_stdout(sys.stderr):
             taken = once(partial(train_stage, stage, setting.competition, folder, setting.recipe, folds=(),
