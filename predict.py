@@ -8,7 +8,7 @@ import torch
 
 from tagging.cli import Common, parse
 from tagging.competition import open_competition
-from tagging.ensemble import balance, blend, fill_rows, write_submission
+from tagging.ensemble import blend, class_means, fill_rows, write_submission
 from tagging.errors import TaggingError, run_script
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
@@ -23,7 +23,7 @@ class Predict(Common):
     out: Path | None = None                 # the csv to write; default is submissions/RUN.csv, or RUN-noisy.csv
     tta: int = 0                            # augmented views of each clip beside the plain one
     mean: Literal["arithmetic", "geometric"] = "arithmetic"     # over folds and runs
-    balance: bool = False                   # divide each class by its mean over the clips; no probabilities then
+    balance: Literal["recipe", "on", "off"] = "recipe"          # divide each class by its mean over the clips
     stage: Literal["noisy", "curated"] = "curated"              # noisy shows what stage 1 alone is worth
     folds: tuple[int, ...] = ()             # which folds' models; all that are finished, if none is named
 
@@ -61,26 +61,30 @@ def main() -> None:
             print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
         predictions.append(blend(models, args.mean))
 
-    together = blend(predictions, args.mean)
-    submission = fill_rows(balance(together) if args.balance else together, test.fnames)
+    submission, known = blend(predictions, args.mean), blend_out_of_fold(out_of_fold, args.mean)
+    if args.balance == "on" or (args.balance == "recipe" and all(recipe.balance for recipe in recipes.values())):
+        means = class_means(submission, known)      # a few test clips alone have no mean to trust
+        submission, known = submission / means, known / means
+    submission = fill_rows(submission, test.fnames)
     stage = "" if args.stage == "curated" else f"-{args.stage}"
     out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}{stage}.csv"
     write_submission(out, submission, test.fnames, competition.classes)
-    print_out_of_fold(folder, out_of_fold, args.mean, args.balance)
+    print_out_of_fold(folder, known)
     print(f"{len(submission)} clips x {len(competition.classes)} classes, {args.tta} augmented views -> {out}")
 
 
-def print_out_of_fold(folder: StageFolder, frames: list[pd.DataFrame], mean: str, balanced: bool) -> None:
-    """Score the blend on the clips that every run has out-of-fold predictions of."""
+def blend_out_of_fold(frames: list[pd.DataFrame], mean: str) -> pd.DataFrame:
+    """The blend for the clips that every run has out-of-fold predictions of, one model of each run a clip."""
     shared = [fname for fname in frames[0].index if all(fname in frame.index for frame in frames)]
-    if not shared:
+    return blend([frame.loc[shared] for frame in frames], mean)
+
+
+def print_out_of_fold(folder: StageFolder, scores: pd.DataFrame) -> None:
+    if scores.empty:
         return print("The runs share no out-of-fold clip, so the blend has no out-of-fold score.")
-    scores = blend([frame.loc[shared] for frame in frames], mean)
-    if balanced:
-        scores = balance(scores)
-    truth = folder.truth().loc[shared, scores.columns]
+    truth = folder.truth().loc[scores.index, scores.columns]
     score = lwlrap(truth=truth.to_numpy(), scores=scores.to_numpy())
-    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(shared)} clips, one model of each run a clip)")
+    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(scores)} clips, one model of each run a clip)")
 
 
 if __name__ == "__main__":

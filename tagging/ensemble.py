@@ -30,14 +30,10 @@ def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic") -> pd.DataFr
     return pd.DataFrame(np.exp(blended) if geometric else blended, first.index, first.columns)
 
 
-def balance(scores: pd.DataFrame) -> pd.DataFrame:
-    """Divide each class by its mean over the clips, so that no class is favoured: the labels are ranked clip by clip.
-
-    The scores are no probabilities afterwards. It pays where the classes are about as frequent as each other, as they
-    are in the competition's test set; THUEE and TheoViel used it there. A class that is zero throughout stays so.
-    """
-    means = scores.mean()
-    return scores / means.where(means > 0, 1.0)
+def class_means(*frames: pd.DataFrame) -> pd.Series:
+    """Mean of each class over the clips of all frames; 1, which divides nothing, for a class that is zero."""
+    means = pd.concat(frames).mean()
+    return means.where(means > 0, 1.0)
 
 
 def fill_rows(scores: pd.DataFrame, fnames: Sequence[str]) -> pd.DataFrame:

@@ -60,6 +60,8 @@ class Recipe:
     seed: int = 0                       # of all random numbers but the folds'
     # evaluation
     epoch_windows: int = 1              # windows of a clip in the line of an epoch, a quick look; 0 is the whole clip
+    # prediction
+    balance: bool = False               # divide each class of a submission by its mean over the clips (predict.py)
     # To compare with the published fold scores, for nothing else.
     single_crop: bool = False           # score one random masked crop, not the whole clip, as the starting system did
 
@@ -149,7 +151,7 @@ CAPSTONE_EXECUTED = replace(
 
 # Both sets at once from random weights, without a stage 1, with as many crops a fold as capstone.
 PODIUM = replace(
-    CAPSTONE, noisy_share=0.5, pooling="maximum", noisy=Schedule(epochs=(), lrs=(), sizes=()),
+    CAPSTONE, noisy_share=0.5, pooling="maximum", balance=True, noisy=Schedule(epochs=(), lrs=(), sizes=()),
     curated=Schedule(epochs=(65,), lrs=(3e-3,), sizes=(128,), mixup=0.4, wave_mix=0.5))
 
 # The same path in minutes on a CPU.

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tagging.ensemble import balance, blend, check_submission, fill_rows, write_submission
+from tagging.ensemble import blend, check_submission, class_means, fill_rows, write_submission
 from tagging.errors import TaggingError
 from tagging.tables import read_scores
 
@@ -39,11 +39,12 @@ def test_a_zero_of_one_model_does_not_overrule_the_others_in_a_geometric_mean():
     assert np.isfinite(result.to_numpy()).all()
 
 
-def test_balanced_classes_worked_by_hand():
+def test_class_means_worked_by_hand():
     # Meow has a mean of 0.5 over the clips, Bark of 0.2: the clip with more of Meow than of Bark ranks Bark first.
-    result = balance(frame([[.4, .3], [.6, .1]]))
-    pd.testing.assert_frame_equal(result, frame([[.8, 1.5], [1.2, .5]]), atol=1e-12)
-    pd.testing.assert_frame_equal(balance(frame([[0, .3], [0, .3]])), frame([[0., 1], [0, 1.]]), atol=1e-12)
+    scores = frame([[.4, .3], [.6, .1]])
+    pd.testing.assert_frame_equal(scores / class_means(scores), frame([[.8, 1.5], [1.2, .5]]), atol=1e-12)
+    assert class_means(scores, frame([[0.8, .2], [0.2, .2]]).iloc[:1, ::-1]).tolist() == pytest.approx([.6, .2])
+    assert class_means(frame([[0, .3], [0, .1]])).tolist() == pytest.approx([1, .2])       # nothing to divide by
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])

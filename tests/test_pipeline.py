@@ -118,12 +118,37 @@ def test_augmented_views_change_the_prediction_reproducibly(trained, tmp_path):
 
 
 def test_balanced_classes_are_scored_as_they_are_written(trained, tmp_path):
-    results = [trained.predict("first", *words, "--out", tmp_path / "a.csv") for words in ((), ("--balance",))]
+    def predict(*words):
+        result = trained.predict("first", *words, "--out", tmp_path / "a.csv")
+        return result.out, read_scores(tmp_path / "a.csv")
+
+    (plain, before), (balanced, after) = predict(), predict("--balance", "on")
     folds = [read_scores(trained.stage("first", "curated") / f"fold{fold}.predictions.csv") for fold in (1, 2)]
-    frame, truth = pd.concat(folds), read_labels(trained.data / "train_curated.csv", classes_of(trained))[0]
-    for result, scores in zip(results, (frame, frame / frame.mean())):
-        assert f"blend {weighted_lrap(truth.loc[scores.index], scores):.5f}" in result.out
-    np.testing.assert_allclose(read_scores(tmp_path / "a.csv").mean(), 1, rtol=1e-4)
+    known, truth = pd.concat(folds), read_labels(trained.data / "train_curated.csv", classes_of(trained))[0]
+    means = pd.concat([before, known]).mean()
+    np.testing.assert_allclose(after, before / means, rtol=1e-4)
+    for printed, scores in ((plain, known), (balanced, known / means)):
+        assert f"blend {weighted_lrap(truth.loc[scores.index], scores):.5f}" in printed
+
+
+def test_a_recipe_says_whether_classes_are_balanced_and_all_runs_of_a_blend_must(trained, tmp_path):
+    shutil.copytree(trained.folder / "models", tmp_path / "models")
+    shutil.copytree(tmp_path / "models" / "first", tmp_path / "models" / "second")
+    settings = tmp_path / "models" / "second" / "curated" / "settings.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps(content | {"recipe": content["recipe"] | {"balance": True}}))
+    shop = Workshop(tmp_path, trained.data)
+
+    def predict(*words):
+        result = shop.call("predict.py", *shop.options("first"), *words, "--out", tmp_path / "a.csv")
+        assert result.code == 0, result.err
+        return read_scores(tmp_path / "a.csv")
+
+    plain, balanced = predict("--run", "first"), predict("--run", "first", "--balance", "on")
+    assert np.abs(plain - balanced).to_numpy().max() > 0.1
+    pd.testing.assert_frame_equal(predict("--run", "second"), balanced)
+    pd.testing.assert_frame_equal(predict("--run", "second", "--balance", "off"), plain)
+    pd.testing.assert_frame_equal(predict("--run", "first", "second"), plain)
 
 
 def test_same_seed_same_bits_for_folds_in_any_order(trained, workshop):
