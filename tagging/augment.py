@@ -4,6 +4,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from tagging.mel import as_float
+
 MIX_DB = 12.0       # a clip that is added is up to so much quieter than the one it is added to
 
 
@@ -53,6 +55,25 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     if images.shape[2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+
+
+def change_speed(waves: torch.Tensor, rates: torch.Tensor, size: int) -> torch.Tensor:
+    """Play each wave faster or slower, as a tape: length and pitch change together. Between samples it is linear.
+
+    Ko et al., "Audio augmentation for speech recognition", 2015.
+
+    Args:
+        waves: (batch, samples), of which the first rates * size are played.
+        rates: (batch,) float64; 2 is twice as fast and an octave higher.
+        size: samples of the result.
+    Returns:
+        (batch, size) float32 in [-1, 1).
+    """
+    waves, last = as_float(waves), waves.shape[1] - 1
+    place = rates[:, None] * torch.arange(size, device=waves.device)    # (batch, size) float64: float32 is too coarse
+    before = place.long().clamp(max=last)
+    return torch.lerp(waves.gather(1, before), waves.gather(1, (before + 1).clamp(max=last)),
+                      (place - before).float())
 
 
 def mix_waves(waves: torch.Tensor, targets: torch.Tensor, chance: float,

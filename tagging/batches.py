@@ -1,4 +1,5 @@
 """The batches of a training: random crops, augmented on the device."""
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import pandas as pd
 import torch
 
 from tagging import distributed
-from tagging.augment import mix_waves, mixup
+from tagging.augment import change_speed, mix_waves, mixup
 from tagging.checkpoint import Progress
 from tagging.files import seed_for
 from tagging.infer import random_starts
@@ -50,6 +51,7 @@ class TrainingBatches:
         self.batch_size = size
         self.crop = recipe.crop_samples(model.about.sample_rate)
         self.schedule = recipe.schedule(model.about.stage)
+        self.fastest = 1 + self.schedule.speed
         self.image_size = 0         # set for each cycle
 
     def source(self, examples: Examples, count: int) -> Source:
@@ -59,19 +61,21 @@ class TrainingBatches:
         first = self.sources[0]
         return len(first.examples.store) // first.count     # a smaller last batch would upset the batch norm
 
-    def draw(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each source the clips of this epoch in their order, and the start of each crop; (clips,) each."""
+    def draw(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each source the clips of this epoch in their order, and each crop's start and speed; (clips,) each."""
         drawn, rng = [], np.random.default_rng(self.seed())
         for source in self.sources:
             store, wanted = source.examples.store, len(self) * source.count
             rounds = -(-wanted // len(store))
             clips = np.concatenate([rng.permutation(len(store)) for _ in range(rounds)])[:wanted]
-            drawn.append((clips, random_starts(store.lengths[clips], self.crop, rng)))
+            rates = self.fastest ** rng.uniform(-1, 1, wanted) if self.fastest > 1 else np.ones(wanted)
+            sizes = np.round(rates * self.crop).astype(int)     # samples that a crop plays
+            drawn.append((clips, random_starts(store.lengths[clips], sizes, rng), rates))
         return drawn
 
     def names(self, step: int) -> list[str]:
         """The clips of one batch of this epoch."""
-        return [name for source, (clips, _) in zip(self.sources, self.draw())
+        return [name for source, (clips, _, _) in zip(self.sources, self.draw())
                 for name in source.examples.fnames[clips[step * source.count:(step + 1) * source.count]]]
 
     def seed(self, *step: int) -> int:
@@ -98,10 +102,13 @@ class TrainingBatches:
                     images, targets = mixup(images, targets, self.schedule.mixup, generator)
             yield images, targets
 
-    def stream(self, source: Source, clips: np.ndarray, starts: np.ndarray,
+    def stream(self, source: Source, clips: np.ndarray, starts: np.ndarray, rates: np.ndarray,
                step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The waves and targets of a source for each batch from `step` on."""
-        order = torch.from_numpy(clips).to(self.device)
-        for place, waves in source.examples.store.batches(clips, starts, self.crop, source.count, self.device,
+        order, rates = torch.from_numpy(clips).to(self.device), torch.from_numpy(rates).to(self.device)
+        longest = math.ceil(self.fastest * self.crop)
+        for place, waves in source.examples.store.batches(clips, starts, longest, source.count, self.device,
                                                           step * source.count):
+            if self.fastest > 1:
+                waves = change_speed(waves, rates[place], self.crop)
             yield waves, source.targets[order[place]]

@@ -20,6 +20,7 @@ class Schedule:
     lrs: tuple[float, ...]              # learning rate of each cycle: flat for 3/4 of it, then a cosine to zero
     sizes: tuple[int, ...]              # side of the square image in each cycle, pixels
     mixup: float = 0.0                  # alpha of the beta distribution; 0 is off
+    speed: float = 0.0                  # a crop is played up to so much faster, or slower: 0.2 is 1.2 times
     wave_mix: float = 0.0               # chance that another clip is added to a crop, with all its labels
 
 
@@ -79,6 +80,7 @@ class Recipe:
             demand(all(0 < lr < 10 for lr in schedule.lrs), f"--{name}.lrs must be above 0 and below 10")
             demand(all(32 <= size <= 2048 for size in schedule.sizes), f"--{name}.sizes must be 32 to 2048")
             demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
+            demand(0 <= schedule.speed <= 1, f"--{name}.speed must be from 0 to 1")
             demand(0 <= schedule.wave_mix <= 1, f"--{name}.wave-mix must be from 0 to 1")
         demand(self.curated.epochs, "--curated.epochs needs a value: every recipe ends with stage 2")
         demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")

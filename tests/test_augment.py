@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tagging.augment import MIX_DB, lighting, mask_freq, mask_time, mix_waves, mixup, resize
+from tagging.augment import MIX_DB, change_speed, lighting, mask_freq, mask_time, mix_waves, mixup, resize
 
 
 def seeded(seed=0):
@@ -128,6 +128,22 @@ def test_waves_are_added_to_those_of_another_clip_with_the_labels_of_both(batch)
     decibels = 20 * torch.log10((mixed.sum(1) - mixed.diagonal()) / mixed.diagonal())
     assert (decibels <= 1e-4).all() and (decibels >= -MIX_DB - 1e-4).all()
     assert batch < 64 or (decibels.min() < -0.9 * MIX_DB and decibels.max() > -0.1 * MIX_DB)
+
+
+def test_speeds_worked_by_hand():
+    waves = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7]] * 4).short() * 1000
+    played = change_speed(waves, torch.tensor([1.0, 2.0, 0.5, 1.25], dtype=torch.double), 4) * 32.768
+    expected = [[0, 1, 2, 3], [0, 2, 4, 6], [0, 0.5, 1, 1.5], [0, 1.25, 2.5, 3.75]]
+    torch.testing.assert_close(played, torch.tensor(expected))
+
+
+def test_a_faster_tone_is_a_higher_one():
+    seconds = torch.arange(12_000) / 8000
+    tone = torch.sin(2 * torch.pi * 400 * seconds)[None]
+    for rate in (0.8, 1.0, 1.25):
+        played = change_speed(tone, torch.tensor([rate], dtype=torch.double), 8000)
+        assert played.shape == (1, 8000) and torch.fft.rfft(played).abs().argmax() == 400 * rate
+        torch.testing.assert_close(played[0], torch.sin(2 * torch.pi * 400 * rate * seconds[:8000]), atol=0.02, rtol=0)
 
 
 def test_only_as_many_waves_are_mixed_as_the_chance_says():

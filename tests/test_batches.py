@@ -12,7 +12,7 @@ from tagging.batches import Examples, TrainingBatches
 from tagging.competition import Clips
 from tagging.model import About, Model
 from tagging.recipe import SMOKE
-from tagging.waves import open_store
+from tagging.waves import WaveStore, open_store
 
 RATE, SIZE = 8000, 2000
 RECIPE = replace(SMOKE, network="timm:test_resnet", crop_seconds=SIZE / RATE, mels=16, frames=32, mask_width=(0, 0),
@@ -38,7 +38,8 @@ def both(tmp_path, monkeypatch):
 
 
 def batches_of(both, step=0, **knobs):
-    curated = replace(RECIPE.curated, **{name: knobs.pop(name) for name in ("mixup", "wave_mix") if name in knobs})
+    of_stage = {"mixup", "wave_mix", "speed"} & knobs.keys()
+    curated = replace(RECIPE.curated, **{name: knobs.pop(name) for name in of_stage})
     classes = tuple(map(str, range(CURATED + NOISY)))
     model = Model(About("curated", 1, classes, RATE, replace(RECIPE, curated=curated, **knobs)))
     batches = TrainingBatches(model, *both)
@@ -68,7 +69,7 @@ def test_a_small_noisy_set_comes_round_again_and_no_clip_is_left_out(both):
     assert counts[CURATED:].sum() == 60 and np.ptp(counts[CURATED:].numpy()) <= 1
 
 
-@pytest.mark.parametrize("knobs", [{}, {"wave_mix": 0.5, "mixup": 0.4}])
+@pytest.mark.parametrize("knobs", [{}, {"wave_mix": 0.5, "mixup": 0.4, "speed": 0.2}])
 def test_an_epoch_can_be_entered_at_any_step(both, knobs):
     whole, later = list(batches_of(both, **knobs)), list(batches_of(both, step=1, **knobs))
     assert len(later) == 2
@@ -86,3 +87,22 @@ def test_mixed_waves_reach_the_images_with_both_labels(both):
     assert plain[1].sum(1).eq(1).all() and mixed[1].sum(1).eq(2).all()
     assert mixed[1].ge(plain[1]).all()
     assert (plain[0] != mixed[0]).any((1, 2, 3)).all()
+
+
+def test_a_crop_at_another_speed_holds_a_short_clip_whole_and_a_long_one_without_a_gap(both, monkeypatch):
+    """Every sample of the clips is 0.5, so that what is not zero shows how long they last."""
+    monkeypatch.setattr(WaveStore, "crops", constant_crops)
+    batches = batches_of(both, speed=0.25)
+    long = torch.cat([waves for waves, _ in batches.stream(batches.sources[0], *batches.draw()[0], 0)])
+    assert long.shape == (18, SIZE) and long.eq(0.5).all()           # clips of 3000 samples
+    for source in batches.sources:
+        source.examples.store.lengths[:] = 1000
+    clips, starts, rates = batches.draw()[0]
+    short = torch.cat([waves for waves, _ in batches.stream(batches.sources[0], clips, starts, rates, 0)])
+    np.testing.assert_allclose(short.sum(1) / 0.5, 1000 / rates, atol=2)
+    assert 0.8 <= rates.min() < 0.9 and 1.1 < rates.max() <= 1.25
+
+
+def constant_crops(store, clips, starts, size):
+    place = starts[:, None] + np.arange(size)
+    return np.where((place >= 0) & (place < store.lengths[clips][:, None]), 2**14, 0).astype(np.int16)
