@@ -14,11 +14,12 @@ from tagging_lite.windows import place_windows
 BATCH = {"cuda": 256, "cpu": 32}    # windows; small on a CPU, so that a signal is answered in time
 
 
-def random_starts(lengths: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def random_starts(lengths: np.ndarray, size: int | np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random crop of each clip; a short clip gets a random share of the zeros in front, as in fastaudio.
 
     Args:
         lengths: (clips,) samples.
+        size: samples of every crop, or (clips,) of each.
     Returns:
         (clips,) first sample, negative where zeros come first.
     """

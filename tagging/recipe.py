@@ -154,7 +154,7 @@ CAPSTONE_EXECUTED = replace(
 # Both sets at once from random weights, without a stage 1, with as many crops a fold as capstone.
 PODIUM = replace(
     CAPSTONE, noisy_share=0.5, pooling="maximum", balance=True, noisy=Schedule(epochs=(), lrs=(), sizes=()),
-    curated=Schedule(epochs=(65,), lrs=(3e-3,), sizes=(128,), mixup=0.4, wave_mix=0.5))
+    curated=Schedule(epochs=(65,), lrs=(3e-3,), sizes=(128,), speed=0.2, wave_mix=0.8))
 
 # The same path in minutes on a CPU.
 SMOKE = replace(
