@@ -90,12 +90,13 @@ class TrainingBatches:
             generator.manual_seed(seed)
             torch.manual_seed(seed + distributed.rank())    # what the network itself draws, such as dropout
             with torch.no_grad():
+                if self.schedule.wave_mix:      # each source within itself: the curated half keeps its clean labels
+                    parts = [mix_waves(as_float(waves), targets, self.schedule.wave_mix, generator)
+                             for waves, targets in parts]
                 waves, targets = (torch.cat(each) for each in zip(*parts))      # (batch, samples), (batch, classes)
-                if len(parts) > 1:          # what is mixed below are neighbours, and any clip may be one
+                if len(parts) > 1:          # what mixup mixes are neighbours, and any clip may be one
                     order = torch.randperm(len(waves), generator=generator, device=self.device)
                     waves, targets = waves[order], targets[order]
-                if self.schedule.wave_mix:
-                    waves, targets = mix_waves(as_float(waves), targets, self.schedule.wave_mix, generator)
                 images = self.model.images(waves, generator, generator)
                 images = self.model.fit_size(images, self.image_size)
                 if self.schedule.mixup:
