@@ -38,7 +38,7 @@ def both(tmp_path, monkeypatch):
 
 
 def batches_of(both, step=0, **knobs):
-    of_stage = {"mixup", "wave_mix", "speed"} & knobs.keys()
+    of_stage = {"mixup", "wave_mix", "speed", "plain_share", "epochs"} & knobs.keys()
     curated = replace(RECIPE.curated, **{name: knobs.pop(name) for name in of_stage})
     classes = tuple(map(str, range(CURATED + NOISY)))
     model = Model(About("curated", 1, classes, RATE, replace(RECIPE, curated=curated, **knobs)))
@@ -85,12 +85,23 @@ def test_without_a_share_no_noisy_clip_is_seen(both):
 def test_mixed_waves_reach_the_images_with_both_labels_of_one_set(both):
     """The curated half is not given the wrong labels of the noisy one."""
     knobs = {"batch_size": 16, "noisy_share": 0.5}
-    for images, targets in batches_of(both, wave_mix=1.0, **knobs):
+    for _, targets in batches_of(both, wave_mix=1.0, **knobs):
         curated, noisy = targets[:, :CURATED].sum(1), targets[:, CURATED:].sum(1)
         assert sorted(zip(curated.tolist(), noisy.tolist())) == [(0, 2)] * 8 + [(2, 0)] * 8
     plain, mixed = (torch.cat([images for images, _ in batches_of(both, wave_mix=chance, **knobs)])
                     for chance in (0.0, 1.0))
     assert all((image != plain).any((1, 2, 3)).all() for image in mixed)
+
+
+def test_the_last_epochs_are_plain(both):
+    """Five epochs, the last two without masks and mixing."""
+    knobs = {"epochs": (5,), "batch_size": 16, "noisy_share": 0.5}
+    augmented = batches_of(both, mixup=0.4, wave_mix=1.0, mask_width=(8, 8), plain_share=0.4, **knobs)
+    plain = batches_of(both, **knobs)
+    for epoch in range(5):
+        augmented.progress.rows = plain.progress.rows = [{}] * epoch
+        for (images, targets), (expected, whole) in zip(augmented, plain):
+            assert torch.equal(images, expected) == torch.equal(targets, whole) == (epoch >= 3)
 
 
 def test_a_crop_at_another_speed_holds_a_short_clip_whole_and_a_long_one_without_a_gap(both, monkeypatch):
