@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tools.sample_competition import write_competition
@@ -66,6 +67,10 @@ class Workshop:
 
     def predict(self, run: str, *words: str) -> Result:
         return self.call("predict.py", *self.options(run), *words)
+
+
+def classes_of(shop: Workshop) -> list[str]:
+    return list(pd.read_csv(shop.data / "sample_submission.csv", nrows=0).columns[1:])
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, TINY, Workshop
+from conftest import ROOT, TINY, Workshop, classes_of
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import label_ranking_average_precision_score
@@ -17,10 +17,6 @@ from tagging.competition import open_competition
 from tagging.tables import read_labels, read_scores
 from tagging.waves import open_store
 from tagging_lite.audio import RemoveSilence
-
-
-def classes_of(shop: Workshop) -> list[str]:
-    return list(pd.read_csv(shop.data / "sample_submission.csv", nrows=0).columns[1:])
 
 
 def test_a_stage_leaves_what_is_needed_to_use_it_and_to_judge_it(trained):
@@ -220,45 +216,6 @@ def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monke
             predicted = set(read_scores(workshop.stage("spied", part) / f"fold{fold}.predictions.csv").index)
             assert {name_of[offset] for offset in seen["out of fold"]} == predicted
             assert seen["training"] and not {name_of[offset] for offset in seen["training"]} & predicted
-
-
-JOINT = ("--recipe", "podium", "--network", "timm:test_resnet", "--fold-count", "2", "--mels", "32", "--frames", "32",
-         "--batch-size", "16", "--curated.epochs", "1", "--curated.sizes", "32")
-
-
-def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeypatch):
-    """Of a fold's own noisy clips it sees none: only then can it judge them."""
-    from tagging import stage
-    assert workshop.train("train_noisy.py", "joint", *TINY, "--folds", 1).code == 0     # for its clips.csv
-    folds = pd.read_csv(workshop.stage("joint", "noisy") / "clips.csv", index_col="fname").fold
-    seen, train_fold = {}, stage.train_fold
-
-    def spy(folder, about, *words):
-        seen[about.fold] = words[-1]
-        train_fold(folder, about, *words)
-
-    monkeypatch.setattr(stage, "train_fold", spy)
-    result = workshop.train("train_curated.py", "joint", *JOINT)
-    assert result.code == 0 and "45 clips of 10 classes, and 90 of the noisy set" in result.out
-    assert len(seen) == 2
-    for fold, noisy in seen.items():
-        assert set(noisy.fnames) == set(folds.index[folds != fold])
-    assert workshop.predict("joint", "--out", workshop.folder / "joint.csv").code == 0
-
-
-def test_a_recipe_without_stage_1_says_so(workshop, expect_error):
-    expect_error(workshop.train("train_noisy.py", "joint", *JOINT), "The recipe has no noisy stage: train_curated.py")
-    assert not (workshop.folder / "models").exists()
-
-
-def test_a_run_with_other_noisy_clips_is_not_gone_on_with(workshop, sample, tmp_path, expect_error):
-    shutil.copytree(sample, tmp_path / "own")
-    shop = Workshop(workshop.folder, tmp_path / "own")
-    assert shop.train("train_curated.py", "joint", *JOINT, "--folds", 1).code == 0
-    table = pd.read_csv(shop.data / "train_noisy.csv")
-    table.loc[0, "labels"] = next(name for name in classes_of(shop) if name not in table.labels[0])
-    table.to_csv(shop.data / "train_noisy.csv", index=False)
-    expect_error(shop.train("train_curated.py", "joint", *JOINT), "exists with other settings", "noisy_clips")
 
 
 def test_finished_folds_are_kept_and_new_ones_join_them(trained, tmp_path):
