@@ -3,12 +3,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
 from tagging.cli import Common, parse
 from tagging.competition import open_competition
-from tagging.ensemble import blend, class_means, fill_rows, write_submission
+from tagging.ensemble import blend, class_means, fill_rows, fit_weights, nested_blend, write_submission
 from tagging.errors import TaggingError, run_script
 from tagging.infer import probabilities
 from tagging.metric import lwlrap
@@ -19,10 +20,11 @@ from tagging.waves import open_store
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Common):
-    run: tuple[str, ...]                    # one or more runs, all weighted alike
+    run: tuple[str, ...]                    # one or more runs
     out: Path | None = None                 # the csv to write; default is submissions/RUN.csv, or RUN-noisy.csv
     tta: int = 0                            # augmented views of each clip beside the plain one
     mean: Literal["arithmetic", "geometric"] = "arithmetic"     # over folds and runs
+    weights: Literal["equal", "fitted"] = "equal"               # of the runs; fitted to their out-of-fold predictions
     balance: Literal["recipe", "on", "off"] = "recipe"          # divide each class by its mean over the clips
     stage: Literal["noisy", "curated"] = "curated"              # noisy shows what stage 1 alone is worth
     folds: tuple[int, ...] = ()             # which folds' models; all that are finished, if none is named
@@ -40,10 +42,10 @@ def main() -> None:
     folders = [stage_folder(args.models, run, args.stage) for run in dict.fromkeys(args.run)]
     recipes = {folder: folder.recipe() for folder in folders}
     folds_of = {folder: args.folds or tuple(folder.finished_folds()) for folder in folders}
-    out_of_fold = [folder.out_of_fold(folds) for folder, folds in folds_of.items()]
     for folder, folds in folds_of.items():
         for fold in folds:
             folder.load(fold, competition.classes, torch.device("cpu"))
+    weights, known = blend_out_of_fold(folds_of, args)
 
     predictions = []
     for folder, folds in folds_of.items():
@@ -61,7 +63,7 @@ def main() -> None:
             print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
         predictions.append(blend(models, args.mean))
 
-    submission, known = blend(predictions, args.mean), blend_out_of_fold(out_of_fold, args.mean)
+    submission = blend(predictions, args.mean, weights)
     if args.balance == "on" or (args.balance == "recipe" and all(recipe.balance for recipe in recipes.values())):
         means = class_means(submission, known)      # a few test clips alone have no mean to trust
         submission, known = submission / means, known / means
@@ -73,10 +75,21 @@ def main() -> None:
     print(f"{len(submission)} clips x {len(competition.classes)} classes, {args.tta} augmented views -> {out}")
 
 
-def blend_out_of_fold(frames: list[pd.DataFrame], mean: str) -> pd.DataFrame:
-    """The blend for the clips that every run has out-of-fold predictions of, one model of each run a clip."""
+def blend_out_of_fold(folds_of: dict[StageFolder, tuple[int, ...]],
+                      args: Predict) -> tuple[np.ndarray | None, pd.DataFrame]:
+    """Weights of the runs, None for equal ones, and the blend for the clips that every run has out-of-fold predictions
+    of, one model of each run a clip."""
+    frames = [folder.out_of_fold(folds) for folder, folds in folds_of.items()]
     shared = [fname for fname in frames[0].index if all(fname in frame.index for frame in frames)]
-    return blend([frame.loc[shared] for frame in frames], mean)
+    frames = [frame.loc[shared] for frame in frames]
+    if args.weights == "equal":
+        return None, blend(frames, args.mean)
+    folder = next(iter(folds_of))
+    truth = folder.truth().loc[shared, frames[0].columns]
+    nested = nested_blend(frames, truth, folder.clips()["fold"].loc[shared], args.mean)
+    weights = fit_weights(frames, truth, args.mean)
+    print("weights:", ", ".join(f"{folder} {weight:g}" for folder, weight in zip(folds_of, weights)), flush=True)
+    return weights, nested
 
 
 def print_out_of_fold(folder: StageFolder, scores: pd.DataFrame) -> None:

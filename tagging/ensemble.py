@@ -6,15 +6,18 @@ import numpy as np
 import pandas as pd
 
 from tagging.errors import TaggingError
+from tagging.metric import lwlrap
 from tagging.tables import check_same, read_scores, write_scores
 
 
-def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic") -> pd.DataFrame:
+def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic",
+          weights: Sequence[float] | None = None) -> pd.DataFrame:
     """Mean of prediction frames, joined by the names of clips and classes, never by position.
 
     Args:
         frames: index fname, columns classes; the order of the first one is kept.
         mean: arithmetic or geometric.
+        weights: one a frame; all count alike without.
     Raises:
         TaggingError: the frames hold other clips or classes.
     """
@@ -26,8 +29,52 @@ def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic") -> pd.DataFr
     geometric = mean == "geometric"
     if geometric:
         stack = np.log(np.maximum(stack, 1e-12))    # the floor keeps one model's zero from overruling all others
-    blended = stack.mean(0)                                                         # (clips, classes)
+    blended = np.average(stack, 0, weights)                                         # (clips, classes)
     return pd.DataFrame(np.exp(blended) if geometric else blended, first.index, first.columns)
+
+
+def fit_weights(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, mean: str = "arithmetic",
+                rounds: int = 20) -> np.ndarray:
+    """Weights for a blend of runs, from their out-of-fold predictions.
+
+    In each round the blend takes in the run that gains it the most lwlrap, one that it has already or another. Caruana
+    et al., "Ensemble selection from libraries of models", 2004.
+
+    Args:
+        frames: the out-of-fold predictions of each run, index fname, columns classes.
+        truth: 0/1, with the same index and columns.
+    Returns:
+        (runs,) multiples of 1 / rounds with a sum of 1. A run that does not help gets 0.
+    """
+    taken = np.zeros(len(frames))
+    for _ in range(rounds):
+        choices = taken + np.eye(len(frames))                                       # (choices, runs)
+        scores = [lwlrap(truth=truth.to_numpy(), scores=blend(frames, mean, choice).to_numpy()) for choice in choices]
+        best = max(range(len(frames)), key=lambda run: (scores[run], taken[run]))   # a tie adds no other run
+        taken = choices[best]
+    return taken / rounds
+
+
+def nested_blend(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, folds: pd.Series,
+                 mean: str = "arithmetic") -> pd.DataFrame:
+    """The blend with fitted weights that an out-of-fold score may be taken of: those of each fold's clips are fitted on
+    the clips of the others.
+
+    Args:
+        frames, truth: as for `fit_weights`.
+        folds: of each clip, with the same index.
+    Raises:
+        TaggingError: all clips are of one fold.
+    """
+    if folds.nunique() < 2:
+        raise TaggingError("--weights fitted needs the out-of-fold predictions of two folds or more, which all runs "
+                           "share. Train more folds, or leave it out.")
+    parts = []
+    for fold in sorted(folds.unique()):
+        inside, outside = folds.index[folds == fold], folds.index[folds != fold]
+        weights = fit_weights([frame.loc[outside] for frame in frames], truth.loc[outside], mean)
+        parts.append(blend([frame.loc[inside] for frame in frames], mean, weights))
+    return pd.concat(parts)
 
 
 def class_means(*frames: pd.DataFrame) -> pd.Series:

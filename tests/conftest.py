@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sklearn.metrics import label_ranking_average_precision_score
 
 from tools.sample_competition import write_competition
 
@@ -67,6 +68,11 @@ class Workshop:
 
     def predict(self, run: str, *words: str) -> Result:
         return self.call("predict.py", *self.options(run), *words)
+
+
+def weighted_lrap(truth: pd.DataFrame, scores: pd.DataFrame) -> float:
+    truth = truth.to_numpy()
+    return label_ranking_average_precision_score(truth, scores.to_numpy(), sample_weight=truth.sum(1))
 
 
 def classes_of(shop: Workshop) -> list[str]:

@@ -3,8 +3,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tagging.ensemble import blend, check_submission, class_means, fill_rows, write_submission
+from tagging.ensemble import (
+    blend,
+    check_submission,
+    class_means,
+    fill_rows,
+    fit_weights,
+    nested_blend,
+    write_submission,
+)
 from tagging.errors import TaggingError
+from tagging.metric import lwlrap
 from tagging.tables import read_scores
 
 CLIPS, CLASSES = ["b.wav", "a.wav"], ["Meow", "Bark"]       # neither is sorted: the given order is kept
@@ -37,6 +46,63 @@ def test_a_zero_of_one_model_does_not_overrule_the_others_in_a_geometric_mean():
     result = blend([sure, contrary, sure, sure], "geometric")
     assert result.loc["b.wav", "Meow"] > result.loc["b.wav", "Bark"] > 0
     assert np.isfinite(result.to_numpy()).all()
+
+
+def test_weights_worked_by_hand():
+    # b.wav, Meow: (1 * 0.2 + 3 * 0.6) / 4 = 0.5
+    frames = [frame([[.2, .4], [1, 0]]), frame([[.6, .8], [0, 1]])]
+    pd.testing.assert_frame_equal(blend(frames, weights=[1, 3]), frame([[.5, .7], [.25, .75]]), atol=1e-12)
+    pd.testing.assert_frame_equal(blend(frames, weights=[2, 2]), blend(frames), atol=1e-12)
+    geometric = blend([frame([[.1, 1], [1, 1]]), frame([[.8, 1], [1, 1]])], "geometric", [1, 2])
+    assert geometric.loc["b.wav", "Meow"] == pytest.approx(.4)      # the cube root of 0.1 * 0.8 * 0.8
+
+
+def noisy_runs(noises, clips=200, seed=0):
+    """Out-of-fold predictions of one label a clip, as bad as each noise says, and the labels."""
+    rng = np.random.default_rng(seed)
+    names, classes = [f"{number}.wav" for number in range(clips)], [f"class {number}" for number in range(6)]
+    truth = frame(np.eye(6, dtype=int)[rng.integers(0, 6, clips)], names, classes)
+    return [truth + noise * rng.standard_normal(truth.shape) for noise in noises], truth
+
+
+def test_fitted_weights_leave_out_what_does_not_help_and_favour_what_does():
+    (good, fair, useless), truth = noisy_runs([.8, 1, 9])
+    weights = fit_weights([useless, fair, good], truth)
+    assert weights.sum() == pytest.approx(1) and weights[0] == 0 and weights[2] > weights[1] > .2
+    assert fit_weights([good], truth).tolist() == [1]
+    perfect = truth.astype(float)
+    assert fit_weights([1 - perfect, perfect], truth).tolist() == [0, 1]
+
+
+def test_fitted_weights_gain_on_equal_ones_where_the_runs_differ():
+    runs, truth = noisy_runs([.8, 2, 4])
+    scores = [lwlrap(truth=truth.to_numpy(), scores=blend(runs, "arithmetic", weights).to_numpy())
+              for weights in (fit_weights(runs, truth), None)]
+    assert scores[0] > scores[1] + .02
+
+
+def test_a_fold_is_weighted_without_a_look_at_its_own_labels():
+    runs, truth = noisy_runs([1, 1.2, 1.4])
+    folds = pd.Series(np.arange(200) % 4 + 1, truth.index)
+    result = nested_blend(runs, truth, folds)
+    assert set(result.index) == set(truth.index)
+    for fold in range(1, 5):
+        inside = folds.index[folds == fold]
+        outside = folds.index[folds != fold]
+        weights = fit_weights([run.loc[outside] for run in runs], truth.loc[outside])
+        pd.testing.assert_frame_equal(result.loc[inside], blend([run.loc[inside] for run in runs], weights=weights))
+        lies = truth.copy()
+        lies.loc[inside] = 1 - lies.loc[inside]
+        pd.testing.assert_frame_equal(nested_blend(runs, lies, folds).loc[inside], result.loc[inside])
+    assert len({tuple(fit_weights([run[folds != fold] for run in runs], truth[folds != fold]))
+                for fold in range(1, 5)}) > 1       # else this would hold for weights of all clips too
+
+
+@pytest.mark.parametrize("clips", [0, 10])
+def test_weights_cannot_be_fitted_to_clips_of_one_fold(clips):
+    runs, truth = noisy_runs([1, 1], 10)
+    with pytest.raises(TaggingError, match="two folds or more"):
+        nested_blend([run[:clips] for run in runs], truth[:clips], pd.Series(1, truth.index[:clips]))
 
 
 def test_class_means_worked_by_hand():

@@ -8,10 +8,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, TINY, Workshop, classes_of
+from conftest import ROOT, TINY, Workshop, classes_of, weighted_lrap
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sklearn.metrics import label_ranking_average_precision_score
 
 from tagging.competition import open_competition
 from tagging.tables import read_labels, read_scores
@@ -51,11 +50,6 @@ def test_a_stage_leaves_what_is_needed_to_use_it_and_to_judge_it(trained):
         assert scores["spread"] == pytest.approx(np.std(list(scores["folds"].values()), ddof=1))
 
 
-def weighted_lrap(truth: pd.DataFrame, scores: pd.DataFrame) -> float:
-    truth = truth.to_numpy()
-    return label_ranking_average_precision_score(truth, scores.to_numpy(), sample_weight=truth.sum(1))
-
-
 def test_the_recipe_learns_and_the_second_stage_adds_to_the_first(workshop):
     """On more epochs than elsewhere: curated fine-tuning must end well above the noisy stage on unseen clips."""
     words = ["--recipe", "smoke", "--fold-count", "2", "--noisy.epochs", "4", "--curated.epochs", "16"]
@@ -68,83 +62,6 @@ def test_the_recipe_learns_and_the_second_stage_adds_to_the_first(workshop):
         result = workshop.call("lwlrap.py", out, "--truth", workshop.data / "test_post_competition.csv")
         scores[stage] = float(result.out.split()[-1])
     assert scores["curated"] > 0.6 and scores["curated"] > scores["noisy"] + 0.1     # chance is 0.3
-
-
-def test_prediction_writes_a_checked_submission_and_scores_the_blend(trained, tmp_path):
-    out = tmp_path / "out" / "first.csv"
-    result = trained.predict("first", "--out", out)
-    assert result.code == 0, result.err
-    submission, sample = read_scores(out), pd.read_csv(trained.data / "sample_submission.csv")
-    assert list(submission.index) == list(sample.fname) and list(submission.columns) == list(sample.columns[1:])
-    assert submission.to_numpy().min() >= 0 and submission.to_numpy().max() <= 1
-    together = json.loads((trained.stage("first", "curated") / "scores.json").read_text())["out_of_fold"]
-    assert f"out-of-fold lwlrap of the blend {together:.5f}" in result.out
-
-
-def test_the_submission_is_the_mean_of_all_folds_of_all_runs(trained, tmp_path):
-    parts = []
-    for fold in (1, 2):
-        trained.predict("first", "--folds", fold, "--out", tmp_path / f"{fold}.csv")
-        parts.append(read_scores(tmp_path / f"{fold}.csv"))
-    trained.predict("first", "--out", tmp_path / "both.csv")
-    trained.predict("first", "--mean", "geometric", "--out", tmp_path / "geometric.csv")
-    np.testing.assert_allclose(read_scores(tmp_path / "both.csv"), (parts[0] + parts[1]) / 2, atol=1e-7)
-    np.testing.assert_allclose(read_scores(tmp_path / "geometric.csv"), np.sqrt(parts[0] * parts[1]), atol=1e-7)
-
-
-def test_two_runs_are_blended_out_of_fold_too(trained, tmp_path):
-    shutil.copytree(trained.folder / "models", tmp_path / "models")
-    shop = Workshop(tmp_path, trained.data)
-    assert shop.train("train_curated.py", "second", "--from-scratch", *TINY, "--seed", "1").code == 0
-    result = shop.call("predict.py", *shop.options("first"), "--run", "first", "second", "--out", tmp_path / "two.csv")
-    assert result.code == 0, result.err
-    frames, truth = [], read_labels(shop.data / "train_curated.csv", classes_of(shop))[0]
-    for run in ("first", "second"):
-        folds = [read_scores(shop.stage(run, "curated") / f"fold{fold}.predictions.csv") for fold in (1, 2)]
-        frames.append(pd.concat(folds).loc[truth.index])
-    assert f"blend {weighted_lrap(truth, sum(frames) / 2):.5f}" in result.out
-
-
-def test_augmented_views_change_the_prediction_reproducibly(trained, tmp_path):
-    for name, views in (("plain", 0), ("tta", 2), ("again", 2)):
-        trained.predict("first", "--tta", views, "--out", tmp_path / f"{name}.csv")
-    plain, tta = read_scores(tmp_path / "plain.csv"), read_scores(tmp_path / "tta.csv")
-    assert 0 < np.abs(plain - tta).to_numpy().max() < 0.5
-    assert (tmp_path / "tta.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
-
-
-def test_balanced_classes_are_scored_as_they_are_written(trained, tmp_path):
-    def predict(*words):
-        result = trained.predict("first", *words, "--out", tmp_path / "a.csv")
-        return result.out, read_scores(tmp_path / "a.csv")
-
-    (plain, before), (balanced, after) = predict(), predict("--balance", "on")
-    folds = [read_scores(trained.stage("first", "curated") / f"fold{fold}.predictions.csv") for fold in (1, 2)]
-    known, truth = pd.concat(folds), read_labels(trained.data / "train_curated.csv", classes_of(trained))[0]
-    means = pd.concat([before, known]).mean()
-    np.testing.assert_allclose(after, before / means, rtol=1e-4)
-    for printed, scores in ((plain, known), (balanced, known / means)):
-        assert f"blend {weighted_lrap(truth.loc[scores.index], scores):.5f}" in printed
-
-
-def test_a_recipe_says_whether_classes_are_balanced_and_all_runs_of_a_blend_must(trained, tmp_path):
-    shutil.copytree(trained.folder / "models", tmp_path / "models")
-    shutil.copytree(tmp_path / "models" / "first", tmp_path / "models" / "second")
-    settings = tmp_path / "models" / "second" / "curated" / "settings.json"
-    content = json.loads(settings.read_text())
-    settings.write_text(json.dumps(content | {"recipe": content["recipe"] | {"balance": True}}))
-    shop = Workshop(tmp_path, trained.data)
-
-    def predict(*words):
-        result = shop.call("predict.py", *shop.options("first"), *words, "--out", tmp_path / "a.csv")
-        assert result.code == 0, result.err
-        return read_scores(tmp_path / "a.csv")
-
-    plain, balanced = predict("--run", "first"), predict("--run", "first", "--balance", "on")
-    assert np.abs(plain - balanced).to_numpy().max() > 0.1
-    pd.testing.assert_frame_equal(predict("--run", "second"), balanced)
-    pd.testing.assert_frame_equal(predict("--run", "second", "--balance", "off"), plain)
-    pd.testing.assert_frame_equal(predict("--run", "first", "second"), plain)
 
 
 def test_same_seed_same_bits_for_folds_in_any_order(trained, workshop):
