@@ -157,12 +157,15 @@ def test_capstone_is_the_published_schedule():
     assert (knobs["network"], knobs["fold_count"], knobs["fold_seed"], knobs["batch_size"]) == ("xresnet50", 5, 42, 64)
 
 
-def test_podium_sees_as_many_crops_as_capstone():
+def test_podium_sees_more_crops_than_capstone_and_fewer_pixels():
     """Of four fifths of 4,964 curated and 19,815 noisy clips, in whole batches."""
-    curated, noisy = 3971, 15_852
-    capstone = noisy // 64 * 64 * sum(CAPSTONE.noisy.epochs) + curated // 64 * 64 * sum(CAPSTONE.curated.epochs)
-    own = curated // round(64 * (1 - PODIUM.noisy_share)) * 64 * sum(PODIUM.curated.epochs)
-    assert own == pytest.approx(capstone, rel=0.01)
+    capstone = [(clips // 64 * 64 * epochs, size)
+                for clips, schedule in ((15_852, CAPSTONE.noisy), (3971, CAPSTONE.curated))
+                for epochs, size in zip(schedule.epochs, schedule.sizes)]
+    own = 3971 // round(64 * (1 - PODIUM.noisy_share)) * 64 * sum(PODIUM.curated.epochs)
+    assert own == pytest.approx(1.54 * sum(crops for crops, _ in capstone), rel=0.01)
+    pixels = sum(crops * size**2 for crops, size in capstone)
+    assert PODIUM.curated.sizes == (128,) and own * 128**2 < 0.6 * pixels
 
 
 def test_the_smoke_recipe_goes_the_same_way_in_small():
