@@ -22,7 +22,7 @@ from tagging.waves import open_store
 class Predict(Common):
     run: tuple[str, ...]                    # one or more runs
     out: Path | None = None                 # the csv to write; default is submissions/RUN.csv, or RUN-noisy.csv
-    tta: int = 0                            # augmented views of each clip beside the plain one
+    tta: int | None = None                  # augmented views of each clip; without, one a view speed of the recipe
     mean: Literal["arithmetic", "geometric"] = "arithmetic"     # over folds and runs
     weights: Literal["equal", "fitted"] = "equal"               # of the runs; fitted to their out-of-fold predictions
     balance: Literal["recipe", "on", "off"] = "recipe"          # divide each class by its mean over the clips
@@ -32,7 +32,7 @@ class Predict(Common):
 
 def main() -> None:
     args = parse(Predict, __doc__)
-    if args.tta < 0 or not args.run:
+    if (args.tta or 0) < 0 or not args.run:
         raise TaggingError("--tta must not be negative, and --run must name a run.")
     device = choose_device(args.device)
     competition = open_competition(args.data)
@@ -54,13 +54,14 @@ def main() -> None:
                                   sample_rate=folder.settings()["sample_rate"])
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
+        tta = len(recipe.view_speeds) if args.tta is None else args.tta
         models = []
         for fold in folds:
             model = folder.load(fold, competition.classes, device)
             with explain_memory("Choose --device cpu, or a GPU with more memory."):
-                scores = probabilities(model, store, tta=args.tta, progress=f"{folder} fold {fold}")
+                scores = probabilities(model, store, tta=tta, progress=f"{folder} fold {fold}")
             models.append(pd.DataFrame(scores, clips.fnames, competition.classes))
-            print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
+            print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}, {1 + tta} views", flush=True)
         predictions.append(blend(models, args.mean))
 
     submission = blend(predictions, args.mean, weights)
@@ -72,7 +73,7 @@ def main() -> None:
     out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}{stage}.csv"
     write_submission(out, submission, test.fnames, competition.classes)
     print_out_of_fold(folder, known)
-    print(f"{len(submission)} clips x {len(competition.classes)} classes, {args.tta} augmented views -> {out}")
+    print(f"{len(submission)} clips x {len(competition.classes)} classes -> {out}")
 
 
 def blend_out_of_fold(folds_of: dict[StageFolder, tuple[int, ...]],

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from tagging.augment import change_speed
 from tagging.files import seed_for
 from tagging.model import Model
 from tagging.waves import WaveStore
@@ -32,8 +33,9 @@ def clip_logits(model: Model, store: WaveStore, *, view: int = 0, limit: int = 0
     """The logits of each clip, pooled over its windows.
 
     Args:
-        view: 0 sees the whole clip without masks. Each other number is an augmented view of its own: the windows
-            are shifted by up to half their distance, masked, and lit as in training.
+        view: 0 sees the whole clip without masks. The next ones play it at the recipe's `view_speeds`. Each other
+            number is an augmented view of its own: the windows are shifted by up to half their distance, masked, and
+            lit as in training.
         limit: as for `place_windows`.
         progress: title of a progress bar; "" for none.
     Returns:
@@ -42,20 +44,24 @@ def clip_logits(model: Model, store: WaveStore, *, view: int = 0, limit: int = 0
     about, recipe = model.about, model.about.recipe
     device = model.device
     size = recipe.crop_samples(about.sample_rate)
+    speeds = (1.0, *recipe.view_speeds)
+    altered = view >= len(speeds)
+    speed = 1.0 if altered else speeds[view]
+    played = round(speed * size)        # samples of a clip that a window shows
     seed = seed_for(recipe.seed, about.stage, about.fold, "view", view)
     rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
 
     if recipe.single_crop:
-        clips, starts = np.arange(len(store)), random_starts(store.lengths, size, rng)
+        clips, starts = np.arange(len(store)), random_starts(store.lengths, played, rng)
     else:
-        clips, starts = place_windows(store.lengths, size, recipe.window_overlap, limit)
-        if view:
+        clips, starts = place_windows(store.lengths, played, recipe.window_overlap, limit)
+        if altered:
             room = store.lengths[clips] - size
             half = int(size * (1 - recipe.window_overlap)) // 2
             shifted = starts + rng.integers(-half, half + 1, len(starts))
             starts = np.clip(shifted, np.minimum(room, 0), np.maximum(room, 0))
-    masks = generator if view or recipe.single_crop else None
-    lights = generator if view else None
+    masks = generator if altered or recipe.single_crop else None
+    lights = generator if altered else None
 
     model.eval()
     maximum = recipe.pooling == "maximum"
@@ -63,7 +69,9 @@ def clip_logits(model: Model, store: WaveStore, *, view: int = 0, limit: int = 0
     clip_of = torch.from_numpy(clips).to(device)                                            # (windows,)
     batch_size = BATCH.get(device.type, BATCH["cpu"])
     with tqdm(total=len(clips), desc=progress, unit="window", leave=False, disable=None if progress else True) as bar:
-        for place, waves in store.batches(clips, starts, size, batch_size, device):
+        for place, waves in store.batches(clips, starts, played, batch_size, device):
+            if speed != 1:
+                waves = change_speed(waves, torch.full((len(waves),), speed, dtype=torch.float64, device=device), size)
             logits = model.network(model.fit_size(model.images(waves, masks, lights)))      # (batch, classes)
             index = clip_of[place, None].expand_as(logits)
             pooled.scatter_reduce_(0, index, logits, "amax" if maximum else "sum")

@@ -63,6 +63,7 @@ class Recipe:
     # evaluation
     epoch_windows: int = 1              # windows of a clip in the line of an epoch, a quick look; 0 is the whole clip
     # prediction
+    view_speeds: tuple[float, ...] = ()  # of the first augmented views of a test clip, which are not masked
     balance: bool = False               # divide each class of a submission by its mean over the clips (predict.py)
     # To compare with the published fold scores, for nothing else.
     single_crop: bool = False           # score one random masked crop, not the whole clip, as the starting system did
@@ -101,6 +102,7 @@ class Recipe:
         demand(self.batch_size >= 2, "--batch-size must be 2 or more")
         demand(0 <= self.noisy_share < 1, "--noisy-share must be 0 or more and below 1")
         demand(0 <= self.weight_decay < 10, "--weight-decay must be 0 or more and below 10")
+        demand(all(0.5 <= speed <= 2 for speed in self.view_speeds), "--view-speeds must be from 0.5 to 2")
         demand(self.epoch_windows >= 0, "--epoch-windows must not be negative")
 
     def schedule(self, stage: str) -> Schedule:
@@ -156,7 +158,8 @@ CAPSTONE_EXECUTED = replace(
 # Both sets at once from random weights, without a stage 1. It goes on learning where capstone stops: 1.5 times its
 # crops, in images of 128 px, of which capstone enlarges 69 % to 256 px.
 PODIUM = replace(
-    CAPSTONE, noisy_share=0.5, pooling="maximum", balance=True, noisy=Schedule(epochs=(), lrs=(), sizes=()),
+    CAPSTONE, noisy_share=0.5, pooling="maximum", view_speeds=(0.9, 1.1), balance=True,
+    noisy=Schedule(epochs=(), lrs=(), sizes=()),
     curated=Schedule(epochs=(100,), lrs=(3e-3,), sizes=(128,), speed=0.2, wave_mix=0.8))
 
 # The same path in minutes on a CPU.

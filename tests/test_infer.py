@@ -116,8 +116,8 @@ def of_recipe(model, **changes):
     return other.eval()
 
 
-def cut(samples, start):
-    return np.pad(samples, SIZE)[start + SIZE:][:SIZE]
+def cut(samples, start, size=SIZE):
+    return np.pad(samples, size)[start + size:][:size]
 
 
 @torch.inference_mode()
@@ -194,6 +194,20 @@ def test_the_plain_view_is_neither_masked_nor_lit_and_the_others_are_both(model,
     assert [call[1:3] for call in calls] == [(None, None)]
     clip_logits(model, store, view=1)
     assert all(isinstance(generator, torch.Generator) for generator in calls[1][1:3])
+
+
+def test_the_first_views_are_at_the_recipes_speeds_and_otherwise_plain(model, store, sounds, monkeypatch):
+    """A window at twice the speed shows twice as many samples, every other one of them."""
+    two = of_recipe(model, view_speeds=(2.0, 0.5))
+    calls = spy_on_images(two, monkeypatch)
+    for view in range(4):
+        clip_logits(two, store, view=view)
+    assert [call[1] is None and call[2] is None for call in calls] == [True, True, True, False]
+    clips, starts = place_windows(store.lengths, 2 * SIZE, RECIPE.window_overlap)
+    for window, clip, start in zip(calls[1][0].numpy(), clips, starts, strict=True):
+        np.testing.assert_allclose(window, cut(sounds[clip], start, 2 * SIZE)[::2] / 32768, atol=1e-6)
+    assert len(place_windows(store.lengths, SIZE // 2, RECIPE.window_overlap)[0]) == len(calls[2][0])
+    assert calls[2][0].shape[1] == SIZE
 
 
 def test_the_windows_of_a_view_are_shifted_and_stay_in_their_clips(model, store, sounds, monkeypatch):

@@ -8,8 +8,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import Result
+from conftest import TINY, Result, Workshop
 
 from tagging.tables import read_scores
 from tools.kaggle_kernel import kaggle_name
@@ -109,10 +110,15 @@ def predicted(trained, tmp_path):
     return call
 
 
+def lay_out(folder: Path, competition: Path, made: Path) -> None:
+    """Put the competition and the weights where Kaggle has them."""
+    for place, source in (("competitions/freesound", competition), ("datasets/ada/weights", made)):
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).symlink_to(source)
+
+
 def test_the_script_writes_what_predict_does(made, predicted, sample, tmp_path):
-    for place, source in (("competitions/freesound", sample), ("datasets/ada/weights", made / "dataset")):
-        (tmp_path / "input" / place).parent.mkdir(parents=True)
-        (tmp_path / "input" / place).symlink_to(source)
+    lay_out(tmp_path / "input", competition=sample, made=made / "dataset")
     result = run_on_kaggle(tmp_path, script_for(made, tmp_path / "input"))
     assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "working").iterdir()] == ["submission.csv"]
@@ -121,6 +127,25 @@ def test_the_script_writes_what_predict_does(made, predicted, sample, tmp_path):
     found, expected = read_scores(tmp_path / "working" / "submission.csv"), predicted(sample, "--tta", "1")
     assert list(found.index) == list(expected.index) and list(found.columns) == list(expected.columns)
     assert abs(found - expected).to_numpy().max() <= 1e-6
+
+
+def test_the_script_hears_views_and_balances_classes_as_the_recipe_says(sample, tmp_path):
+    shop = Workshop(tmp_path, sample)
+    words = ("--from-scratch", *TINY, "--view-speeds", "0.9", "--balance")
+    assert shop.train("train_curated.py", "fast", *words).code == 0
+    result = shop.predict("fast", "--out", tmp_path / "ours.csv")
+    assert result.code == 0 and "2 views" in result.out
+    assert shop.predict("fast", "--out", tmp_path / "plain.csv", "--tta", "0", "--balance", "off").code == 0
+    result = shop.call("tools/kaggle_kernel.py", "--run", "fast", "--user", "ada", "--models", tmp_path / "models",
+                       "--out", tmp_path / "made")
+    assert result.code == 0, result.err
+    lay_out(tmp_path / "input", competition=sample, made=tmp_path / "made" / "dataset")
+    result = run_on_kaggle(tmp_path, script_for(tmp_path / "made", tmp_path / "input"))
+    assert result.returncode == 0, result.stderr
+    found, expected, plain = (read_scores(tmp_path / name) for name in (
+        "working/submission.csv", "ours.csv", "plain.csv"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert abs(expected - plain).to_numpy().max() > 0.1
 
 
 def test_a_bad_clip_and_a_lack_of_time_do_not_cost_the_submission(made, predicted, sample, tmp_path):
@@ -157,7 +182,8 @@ def test_without_the_weights_the_script_says_what_to_add(made, sample, tmp_path)
 
 def test_the_metadata_are_what_kaggle_asks_for(made):
     assert {path.name for path in (made / "dataset").iterdir()} == {
-        "fold1.safetensors", "fold2.safetensors", "dataset-metadata.json"}
+        "fold1.safetensors", "fold1.predictions.csv", "fold2.safetensors", "fold2.predictions.csv",
+        "dataset-metadata.json"}
     dataset = json.loads((made / "dataset" / "dataset-metadata.json").read_text())
     kernel = json.loads((made / "kernel" / "kernel-metadata.json").read_text())
     assert dataset["id"] == "ada/audio-tagging-first-curated" and [*dataset["licenses"][0]] == ["name"]

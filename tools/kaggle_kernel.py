@@ -2,8 +2,10 @@
 
     python -m tools.kaggle_kernel --run NAME --user KAGGLE_USERNAME --out DIR
 
-    DIR/dataset/    the weights of the folds, dataset-metadata.json     for kaggle datasets create -p DIR/dataset
-    DIR/kernel/     predict.py, kernel-metadata.json                    for kaggle kernels push -p DIR/kernel
+    DIR/dataset/    weights and out-of-fold predictions of the folds, dataset-metadata.json
+                    for kaggle datasets create -p DIR/dataset
+    DIR/kernel/     predict.py, kernel-metadata.json
+                    for kaggle kernels push -p DIR/kernel
 
 The kernel needs no internet: it carries this repository's packages, and all that they import is part of Kaggle's image.
 """
@@ -33,30 +35,32 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the runs lie")
     parser.add_argument("--stage", choices=STAGES, default="curated", help="which of the run's stages")
     parser.add_argument("--folds", type=int, nargs="+", default=(), help="which folds' models; all, if none is named")
-    parser.add_argument("--tta", type=int, default=0,
-                        help="augmented views of each clip beside the plain one, as many as there is time for")
+    parser.add_argument("--tta", type=int, help="augmented views of each clip beside the plain one, as many as there "
+                        "is time for; without, one a view speed of the recipe")
     parser.add_argument("--competition", default="freesound-audio-tagging-2019", help="its name in its address")
     args = parser.parse_args()
     for option, name in (("--user", args.user), ("--competition", args.competition)):
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]*", name):
             raise TaggingError(f"{option} '{name}' must be letters, digits, '-' and '_', as in its address on Kaggle.")
-    if args.tta < 0:
+    if (args.tta or 0) < 0:
         raise TaggingError("--tta must not be negative.")
 
     folder = stage_folder(args.models, args.run, args.stage)
     folder.models(args.folds, torch.device("cpu"))      # a fault in them is better found here than on Kaggle
     folds = list(dict.fromkeys(args.folds)) or folder.finished_folds()
+    tta = len(folder.recipe().view_speeds) if args.tta is None else args.tta
     name = kaggle_name(args.run, args.stage)
     with new_folder(args.out) as out:
         (out / "dataset").mkdir()
         for fold in folds:
-            shutil.copyfile(folder.weights(fold), out / "dataset" / folder.weights(fold).name)
+            for path in (folder.weights(fold), folder.predictions(fold)):       # the latter to balance the classes
+                shutil.copyfile(path, out / "dataset" / path.name)
         write_json(out / "dataset" / "dataset-metadata.json", dataset_metadata(args.user, name))
         (out / "kernel").mkdir()
-        (out / "kernel" / "predict.py").write_text(kernel_script(folds, args.tta), encoding="utf-8")
+        (out / "kernel" / "predict.py").write_text(kernel_script(folds, tta), encoding="utf-8")
         write_json(out / "kernel" / "kernel-metadata.json", kernel_metadata(args.user, name, args.competition))
 
-    print(f"{folder}: {len(folds)} folds, {args.tta} augmented views -> {args.out}\n"
+    print(f"{folder}: {len(folds)} folds, {tta} augmented views -> {args.out}\n"
           "Upload the weights; when Kaggle has them ready, the kernel; when it has run, submit its version 1:")
     where = f"{args.user}/{name}"
     for words in (["datasets", "create", "-p", args.out / "dataset"], ["kernels", "push", "-p", args.out / "kernel"],

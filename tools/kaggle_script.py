@@ -44,7 +44,7 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
     import torch
 
     from tagging.competition import open_competition
-    from tagging.ensemble import blend, fill_rows, write_submission
+    from tagging.ensemble import blend, class_means, fill_rows, write_submission
     from tagging.infer import clip_logits
     from tagging.model import choose_device
     from tagging.run import StageFolder
@@ -53,7 +53,8 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
     device = choose_device("auto")
     competition = open_competition(data)
     test = competition.clips("test")
-    models = [StageFolder(weights).load(fold, competition.classes, device) for fold in folds]
+    folder = StageFolder(weights)
+    models = [folder.load(fold, competition.classes, device) for fold in folds]
     about = models[0].about
     # One bad clip among the hidden ones must not cost the submission.
     clips, store = open_store(test, about.recipe.trim, cache, skip_bad=True, sample_rate=about.sample_rate)
@@ -70,6 +71,9 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
                             for each in logits]))
         longest = max(longest, time.perf_counter() - begun)
         print(f"view {view} of {tta}, {time.perf_counter() - begun:.0f} s", flush=True)
-    submission = fill_rows(blend(views), test.fnames)
+    submission = blend(views)
+    if about.recipe.balance:
+        submission /= class_means(submission, folder.out_of_fold(folds))
+    submission = fill_rows(submission, test.fnames)
     write_submission(Path("submission.csv"), submission, test.fnames, competition.classes)
     print(f"{len(submission)} clips x {len(competition.classes)} classes -> submission.csv")
