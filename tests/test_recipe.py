@@ -74,6 +74,9 @@ def test_true_is_no_number():
     ("--noisy-share", {"noisy_share": 1.0}),
     ("--noisy-share", {"noisy_share": -0.1}),
     ("--epoch-windows", {"epoch_windows": -1}),
+    ("--view-speeds", {"view_speeds": (1.0, 0.49)}),
+    ("--view-speeds", {"view_speeds": (2.01,)}),
+    ("--view-speeds", {"view_speeds": (float("nan"),)}),
 ])
 def test_a_knob_out_of_its_range_is_named(flag, changes):
     with pytest.raises(TaggingError, match=flag):
@@ -112,7 +115,8 @@ def test_a_recipe_can_be_without_stage_1_and_not_without_stage_2():
 @pytest.mark.parametrize("changes", [
     {"trim_db": 0.0}, {"crop_seconds": 60.0}, {"window_overlap": 0.0}, {"n_fft": 16, "n_window": 16},
     {"mels": 8, "frames": 8}, {"f_min": 0.0}, {"mask_width": (0, 0)}, {"lighting": 0.0, "normalise": False},
-    {"lighting_chance": 1.0}, {"batch_size": 2}, {"epoch_windows": 0}])
+    {"lighting_chance": 1.0}, {"batch_size": 2}, {"epoch_windows": 0},
+    {"view_speeds": (0.5, 2.0)}])
 def test_the_limits_themselves_are_allowed(changes):
     assert flat(replace(CAPSTONE, **changes)) == flat(CAPSTONE) | changes
 
