@@ -37,22 +37,29 @@ def fit_weights(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, mean: str =
                 rounds: int = 20) -> np.ndarray:
     """Weights for a blend of runs, from their out-of-fold predictions.
 
-    In each round the blend takes in the run that gains it the most lwlrap, one that it has already or another. Caruana
-    et al., "Ensemble selection from libraries of models", 2004.
+    Runs are taken in one after the other, each time the one with which the blend scores best, whether it is in already
+    or not; the best blend on the way is kept, if it is better than equal weights. Caruana et al., "Ensemble selection
+    from libraries of models", 2004.
 
     Args:
         frames: the out-of-fold predictions of each run, index fname, columns classes.
         truth: 0/1, with the same index and columns.
     Returns:
-        (runs,) multiples of 1 / rounds with a sum of 1. A run that does not help gets 0.
+        (runs,) with a sum of 1. A run that does not help gets 0.
     """
-    taken = np.zeros(len(frames))
+    def score(weights: np.ndarray) -> float:
+        return lwlrap(truth=truth.to_numpy(), scores=blend(frames, mean, weights).to_numpy())
+
+    taken, best = np.zeros(len(frames)), np.ones(len(frames))
+    best_score = score(best)
     for _ in range(rounds):
-        choices = taken + np.eye(len(frames))                                       # (choices, runs)
-        scores = [lwlrap(truth=truth.to_numpy(), scores=blend(frames, mean, choice).to_numpy()) for choice in choices]
-        best = max(range(len(frames)), key=lambda run: (scores[run], taken[run]))   # a tie adds no other run
-        taken = choices[best]
-    return taken / rounds
+        choices = taken + np.eye(len(frames))                                           # (choices, runs)
+        scores = [score(choice) for choice in choices]
+        chosen = max(range(len(frames)), key=lambda run: (scores[run], taken[run]))     # a tie adds no other run
+        taken = choices[chosen]
+        if scores[chosen] > best_score:
+            best, best_score = taken, scores[chosen]
+    return best / best.sum()
 
 
 def nested_blend(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, folds: pd.Series,

@@ -103,6 +103,8 @@ class Recipe:
         demand(0 <= self.noisy_share < 1, "--noisy-share must be 0 or more and below 1")
         demand(0 <= self.weight_decay < 10, "--weight-decay must be 0 or more and below 10")
         demand(all(0.5 <= speed <= 2 for speed in self.view_speeds), "--view-speeds must be from 0.5 to 2")
+        demand(self.crop_seconds * max((1.0, *self.view_speeds)) <= 60,
+               "--crop-seconds must be at most 60 at the greatest of --view-speeds")
         demand(self.epoch_windows >= 0, "--epoch-windows must not be negative")
 
     def schedule(self, stage: str) -> Schedule:
@@ -156,7 +158,7 @@ CAPSTONE_EXECUTED = replace(
     noisy=replace(CAPSTONE.noisy, sizes=(128, 128)), curated=replace(CAPSTONE.curated, sizes=(128,)))
 
 # Both sets at once from random weights, without a stage 1. It goes on learning where capstone stops: 1.5 times its
-# crops, in images of 128 px, of which capstone enlarges 69 % to 256 px.
+# crops, but half its pixels, as its images are never enlarged.
 PODIUM = replace(
     CAPSTONE, noisy_share=0.5, pooling="maximum", view_speeds=(0.9, 1.1), balance=True,
     noisy=Schedule(epochs=(), lrs=(), sizes=()),

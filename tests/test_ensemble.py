@@ -70,8 +70,17 @@ def test_fitted_weights_leave_out_what_does_not_help_and_favour_what_does():
     weights = fit_weights([useless, fair, good], truth)
     assert weights.sum() == pytest.approx(1) and weights[0] == 0 and weights[2] > weights[1] > .2
     assert fit_weights([good], truth).tolist() == [1]
+    assert fit_weights([good, good + 0], truth).tolist() == [.5, .5]        # what gains nothing changes nothing
     perfect = truth.astype(float)
     assert fit_weights([1 - perfect, perfect], truth).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fitted_weights_are_no_worse_than_equal_ones_and_than_each_run_where_they_were_fitted(seed):
+    runs, truth = noisy_runs([1, 1.1, 1.2], 60, seed)
+    scores = [lwlrap(truth=truth.to_numpy(), scores=blend(runs, "arithmetic", weights).to_numpy())
+              for weights in (fit_weights(runs, truth), None, *np.eye(3))]
+    assert scores[0] == max(scores)
 
 
 def test_fitted_weights_gain_on_equal_ones_where_the_runs_differ():

@@ -134,11 +134,15 @@ def test_the_script_hears_views_and_balances_classes_as_the_recipe_says(sample, 
     words = ("--from-scratch", *TINY, "--view-speeds", "0.9", "--balance")
     assert shop.train("train_curated.py", "fast", *words).code == 0
     result = shop.predict("fast", "--out", tmp_path / "ours.csv")
-    assert result.code == 0 and "2 views" in result.out
+    assert result.code == 0 and "1 views beside" in result.out
     assert shop.predict("fast", "--out", tmp_path / "plain.csv", "--tta", "0", "--balance", "off").code == 0
     result = shop.call("tools/kaggle_kernel.py", "--run", "fast", "--user", "ada", "--models", tmp_path / "models",
                        "--out", tmp_path / "made")
     assert result.code == 0, result.err
+    (shop.stage("fast", "curated") / "fold2.predictions.csv").write_text("x,y\n1,2\n")
+    broken = shop.call("tools/kaggle_kernel.py", "--run", "fast", "--user", "ada", "--models", tmp_path / "models",
+                       "--out", tmp_path / "broken")
+    assert broken.code == 2 and "fold2.predictions.csv" in broken.err and not (tmp_path / "broken").exists()
     lay_out(tmp_path / "input", competition=sample, made=tmp_path / "made" / "dataset")
     result = run_on_kaggle(tmp_path, script_for(tmp_path / "made", tmp_path / "input"))
     assert result.returncode == 0, result.stderr
@@ -182,8 +186,7 @@ def test_without_the_weights_the_script_says_what_to_add(made, sample, tmp_path)
 
 def test_the_metadata_are_what_kaggle_asks_for(made):
     assert {path.name for path in (made / "dataset").iterdir()} == {
-        "fold1.safetensors", "fold1.predictions.csv", "fold2.safetensors", "fold2.predictions.csv",
-        "dataset-metadata.json"}
+        "fold1.safetensors", "fold2.safetensors", "dataset-metadata.json"}
     dataset = json.loads((made / "dataset" / "dataset-metadata.json").read_text())
     kernel = json.loads((made / "kernel" / "kernel-metadata.json").read_text())
     assert dataset["id"] == "ada/audio-tagging-first-curated" and [*dataset["licenses"][0]] == ["name"]

@@ -70,11 +70,28 @@ def test_runs_are_weighted_by_their_out_of_fold_predictions_if_asked(two_runs, t
     truth = read_labels(two_runs.data / "train_curated.csv", classes_of(two_runs))[0]
     frames = [out_of_fold(two_runs, run, truth) for run in ("first", "second")]
     weights = fit_weights(frames, truth, mean)
-    assert [float(word.strip(",")) for word in printed.split("weights:")[1].split()[1:4:2]] == pytest.approx(weights)
+    told = [float(word.strip(",")) for word in printed.split("weights:")[1].split()[1:4:2]]
+    assert told == pytest.approx(weights, abs=1e-3)
     np.testing.assert_allclose(submission, blend(single, mean, weights), atol=1e-6)
     clips = pd.read_csv(two_runs.stage("first", "curated") / "clips.csv", index_col="fname")
     nested = nested_blend(frames, truth, clips.fold.loc[truth.index], mean)
     assert f"blend {weighted_lrap(truth.loc[nested.index], nested):.5f}" in printed
+
+
+def test_a_run_of_weight_0_is_left_out_of_everything(two_runs, tmp_path, monkeypatch):
+    """Also of the question whether all runs balance their classes."""
+    shutil.copytree(two_runs.folder / "models", tmp_path / "models")
+    settings = tmp_path / "models" / "first" / "curated" / "settings.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps(content | {"recipe": content["recipe"] | {"balance": True}}))
+    shop = Workshop(tmp_path, two_runs.data)
+    monkeypatch.setattr("tagging.ensemble.fit_weights", lambda frames, *_: np.array([1.0, 0])[:len(frames)])
+    for runs, out in ((("first",), "one.csv"), (("first", "second"), "two.csv")):
+        result = shop.predict("first", "--run", *runs, "--weights", "fitted", "--out", tmp_path / out)
+        assert result.code == 0, result.err
+    assert "second/curated 0" in result.out and "second/curated/fold" not in result.out
+    np.testing.assert_allclose(read_scores(tmp_path / "two.csv"), read_scores(tmp_path / "one.csv"), rtol=1e-5)
+    assert read_scores(tmp_path / "two.csv").to_numpy().max() > 1       # balanced
 
 
 def test_weights_are_refused_before_the_prediction_where_they_cannot_be_fitted(two_runs, tmp_path):

@@ -2,7 +2,7 @@
 
     python -m tools.kaggle_kernel --run NAME --user KAGGLE_USERNAME --out DIR
 
-    DIR/dataset/    weights and out-of-fold predictions of the folds, dataset-metadata.json
+    DIR/dataset/    weights of the folds, out-of-fold predictions if the recipe balances, dataset-metadata.json
                     for kaggle datasets create -p DIR/dataset
     DIR/kernel/     predict.py, kernel-metadata.json
                     for kaggle kernels push -p DIR/kernel
@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the runs lie")
     parser.add_argument("--stage", choices=STAGES, default="curated", help="which of the run's stages")
     parser.add_argument("--folds", type=int, nargs="+", default=(), help="which folds' models; all, if none is named")
-    parser.add_argument("--tta", type=int, help="augmented views of each clip beside the plain one, as many as there "
-                        "is time for; without, one a view speed of the recipe")
+    parser.add_argument("--tta", type=int, help="views of each clip beside the plain one, as many as there is time "
+                        "for; default: one a view speed of the recipe")
     parser.add_argument("--competition", default="freesound-audio-tagging-2019", help="its name in its address")
     args = parser.parse_args()
     for option, name in (("--user", args.user), ("--competition", args.competition)):
@@ -48,13 +48,16 @@ def main() -> None:
     folder = stage_folder(args.models, args.run, args.stage)
     folder.models(args.folds, torch.device("cpu"))      # a fault in them is better found here than on Kaggle
     folds = list(dict.fromkeys(args.folds)) or folder.finished_folds()
-    tta = len(folder.recipe().view_speeds) if args.tta is None else args.tta
+    recipe, files = folder.recipe(), [folder.weights(fold) for fold in folds]
+    if recipe.balance:
+        folder.out_of_fold(folds)
+        files += [folder.predictions(fold) for fold in folds]
+    tta = len(recipe.view_speeds) if args.tta is None else args.tta
     name = kaggle_name(args.run, args.stage)
     with new_folder(args.out) as out:
         (out / "dataset").mkdir()
-        for fold in folds:
-            for path in (folder.weights(fold), folder.predictions(fold)):       # the latter to balance the classes
-                shutil.copyfile(path, out / "dataset" / path.name)
+        for path in files:
+            shutil.copyfile(path, out / "dataset" / path.name)
         write_json(out / "dataset" / "dataset-metadata.json", dataset_metadata(args.user, name))
         (out / "kernel").mkdir()
         (out / "kernel" / "predict.py").write_text(kernel_script(folds, tta), encoding="utf-8")

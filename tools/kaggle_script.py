@@ -56,14 +56,16 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
     folder = StageFolder(weights)
     models = [folder.load(fold, competition.classes, device) for fold in folds]
     about = models[0].about
+    known = folder.out_of_fold(folds) if about.recipe.balance else None
     # One bad clip among the hidden ones must not cost the submission.
     clips, store = open_store(test, about.recipe.trim, cache, skip_bad=True, sample_rate=about.sample_rate)
     print(f"{len(folds)} models on {device}, {len(clips)} clips, {store.hours:.1f} h", flush=True)
 
     views, longest = [], 0.0
+    slowest = min((1.0, *about.recipe.view_speeds))     # a slower clip has more windows
     for view in range(1 + tta):
         begun = time.perf_counter()
-        if view and begun - started + longest > LIMIT:
+        if view and begun - started + longest / slowest > LIMIT:
             print(f"no time is left for the augmented views from {view} on")
             break
         logits = [torch.from_numpy(clip_logits(model, store, view=view)) for model in models]
@@ -72,8 +74,8 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
         longest = max(longest, time.perf_counter() - begun)
         print(f"view {view} of {tta}, {time.perf_counter() - begun:.0f} s", flush=True)
     submission = blend(views)
-    if about.recipe.balance:
-        submission /= class_means(submission, folder.out_of_fold(folds))
+    if known is not None:
+        submission /= class_means(submission, known)
     submission = fill_rows(submission, test.fnames)
     write_submission(Path("submission.csv"), submission, test.fnames, competition.classes)
     print(f"{len(submission)} clips x {len(competition.classes)} classes -> submission.csv")
