@@ -59,7 +59,8 @@ def main() -> None:
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
         tta = len(recipe.view_speeds) if args.tta is None else args.tta
-        print(f"{folder}: {tta} views beside the plain one")
+        if tta:
+            print(f"{folder}: {tta} views beside the plain one")
         models = []
         for fold in folds:
             model = folder.load(fold, competition.classes, device)
