@@ -45,7 +45,8 @@ def main() -> None:
     for folder, folds in folds_of.items():
         for fold in folds:
             folder.load(fold, competition.classes, torch.device("cpu"))
-    weights, known = blend_out_of_fold(folds_of, args)
+    truth = folders[0].truth()      # the labels that a blend is fitted to and scored by
+    weights, known = blend_out_of_fold(folds_of, truth, args)
     if weights is not None:
         print("weights:", ", ".join(f"{folder} {weight:.3g}" for folder, weight in zip(folders, weights)), flush=True)
         folders = [folder for folder, weight in zip(folders, weights) if weight > 0]
@@ -78,11 +79,11 @@ def main() -> None:
     stage = "" if args.stage == "curated" else f"-{args.stage}"
     out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}{stage}.csv"
     write_submission(out, submission, test.fnames, competition.classes)
-    print_out_of_fold(next(iter(folds_of)), known)
+    print_out_of_fold(known, truth)
     print(f"{len(submission)} clips x {len(competition.classes)} classes -> {out}")
 
 
-def blend_out_of_fold(folds_of: dict[StageFolder, tuple[int, ...]],
+def blend_out_of_fold(folds_of: dict[StageFolder, tuple[int, ...]], truth: pd.DataFrame,
                       args: Predict) -> tuple[np.ndarray | None, pd.DataFrame]:
     """Weights of the runs, fitted before any balancing, or None for equal ones; and the blend for the clips that every
     run has out-of-fold predictions of, one model of each run a clip."""
@@ -91,17 +92,16 @@ def blend_out_of_fold(folds_of: dict[StageFolder, tuple[int, ...]],
     frames = [frame.loc[shared] for frame in frames]
     if args.weights == "equal" or len(frames) == 1:
         return None, blend(frames, args.mean)
-    folder = next(iter(folds_of))
-    truth = folder.truth().loc[shared, frames[0].columns]
-    nested = nested_blend(frames, truth, folder.clips()["fold"].loc[shared], args.mean)
+    truth = truth.loc[shared, frames[0].columns]
+    folds = next(iter(folds_of)).clips()["fold"].loc[shared]
+    nested = nested_blend(frames, truth, folds, args.mean)
     return fit_weights(frames, truth, args.mean), nested
 
 
-def print_out_of_fold(folder: StageFolder, scores: pd.DataFrame) -> None:
+def print_out_of_fold(scores: pd.DataFrame, truth: pd.DataFrame) -> None:
     if scores.empty:
         return print("The runs share no out-of-fold clip, so the blend has no out-of-fold score.")
-    truth = folder.truth().loc[scores.index, scores.columns]
-    score = lwlrap(truth=truth.to_numpy(), scores=scores.to_numpy())
+    score = lwlrap(truth=truth.loc[scores.index, scores.columns].to_numpy(), scores=scores.to_numpy())
     print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(scores)} clips, the plain view, one model of each run a "
           "clip)")
 

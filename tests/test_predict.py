@@ -33,6 +33,13 @@ def test_the_submission_is_the_mean_of_all_folds_of_all_runs(trained, tmp_path):
     np.testing.assert_allclose(read_scores(tmp_path / "geometric.csv"), np.sqrt(parts[0] * parts[1]), atol=1e-7)
 
 
+def let_balance(shop, run):
+    """Change the settings of a run as if its recipe balanced the classes."""
+    settings = shop.stage(run, "curated") / "settings.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps(content | {"recipe": content["recipe"] | {"balance": True}}))
+
+
 @pytest.fixture(scope="module")
 def two_runs(trained, tmp_path_factory) -> Workshop:
     """Beside run `first`, `second`, which has no stage 1."""
@@ -81,10 +88,8 @@ def test_runs_are_weighted_by_their_out_of_fold_predictions_if_asked(two_runs, t
 def test_a_run_of_weight_0_is_left_out_of_everything(two_runs, tmp_path, monkeypatch):
     """Also of the question whether all runs balance their classes."""
     shutil.copytree(two_runs.folder / "models", tmp_path / "models")
-    settings = tmp_path / "models" / "first" / "curated" / "settings.json"
-    content = json.loads(settings.read_text())
-    settings.write_text(json.dumps(content | {"recipe": content["recipe"] | {"balance": True}}))
     shop = Workshop(tmp_path, two_runs.data)
+    let_balance(shop, "first")
     monkeypatch.setattr("tagging.ensemble.fit_weights", lambda frames, *_: np.array([1.0, 0])[:len(frames)])
     for runs, out in ((("first",), "one.csv"), (("first", "second"), "two.csv")):
         result = shop.predict("first", "--run", *runs, "--weights", "fitted", "--out", tmp_path / out)
@@ -125,10 +130,8 @@ def test_balanced_classes_are_scored_as_they_are_written(trained, tmp_path):
 def test_a_recipe_says_whether_classes_are_balanced_and_all_runs_of_a_blend_must(trained, tmp_path):
     shutil.copytree(trained.folder / "models", tmp_path / "models")
     shutil.copytree(tmp_path / "models" / "first", tmp_path / "models" / "second")
-    settings = tmp_path / "models" / "second" / "curated" / "settings.json"
-    content = json.loads(settings.read_text())
-    settings.write_text(json.dumps(content | {"recipe": content["recipe"] | {"balance": True}}))
     shop = Workshop(tmp_path, trained.data)
+    let_balance(shop, "second")
 
     def predict(*words):
         result = shop.call("predict.py", *shop.options("first"), *words, "--out", tmp_path / "a.csv")

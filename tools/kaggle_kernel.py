@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES, default="curated", help="which of the run's stages")
     parser.add_argument("--folds", type=int, nargs="+", default=(), help="which folds' models; all, if none is named")
     parser.add_argument("--tta", type=int, help="views of each clip beside the plain one, as many as there is time "
-                        "for; default: one a view speed of the recipe")
+                        "for; default: as many as the recipe has view speeds")
     parser.add_argument("--competition", default="freesound-audio-tagging-2019", help="its name in its address")
     args = parser.parse_args()
     for option, name in (("--user", args.user), ("--competition", args.competition)):
