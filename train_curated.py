@@ -23,7 +23,7 @@ def main() -> None:
     folder = stage_folder(args.models, args.run, "curated")
     print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")
     train_stage("curated", competition, folder, args.knobs, folds=args.folds, cache=args.cache, devices=devices,
-                skip_bad=args.skip_bad_clips, start=start, parts=args.accumulate)
+                skip_bad=args.skip_bad_clips, start=start, parts=args.accumulate, noisy_labels=args.noisy_labels)
     try:
         if is_main():
             print(f"-> {write_run_report(folder, competition)}", flush=True)

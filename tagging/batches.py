@@ -22,7 +22,7 @@ class Examples:
     """Clips to train on, or to look at: the same order in all three."""
     fnames: pd.Index
     store: WaveStore
-    targets: np.ndarray     # (clips, classes) 0/1
+    targets: np.ndarray     # (clips, classes) 0/1, or between if they are soft
 
 
 @dataclass(frozen=True)

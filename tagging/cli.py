@@ -41,6 +41,7 @@ class TrainCurated(Train):
     """Stage 2 also says what it starts from. Without --recipe it takes stage 1's settings."""
     noisy_run: str = ""                     # the run whose stage 1 it starts from; default is the run itself
     from_scratch: bool = False              # start from random weights
+    noisy_labels: Path | None = None        # csv of soft labels for the noisy clips (tools.relabel)
 
 
 def parse(kind: type[Arguments], description: str) -> Arguments:

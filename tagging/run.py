@@ -88,7 +88,7 @@ class StageFolder:
         return sorted(int(name[1]) for name in names if name)
 
     def begin(self, recipe: Recipe, classes: tuple[str, ...], clips: Clips, store: WaveStore, folds: np.ndarray,
-              source: str, noisy: str | None = None) -> None:
+              source: str, noisy: str | None = None, noisy_labels: str | None = None) -> None:
         """Write settings and clips, or check that those of an earlier call are the same.
 
         Args:
@@ -96,13 +96,15 @@ class StageFolder:
             folds: (clips,) the fold of each clip.
             source: the run whose stage 1 the weights start from, or "scratch".
             noisy: fingerprint of the clips of the noisy set that go along in stage 2.
+            noisy_labels: the same, if they have other labels than their own.
         Raises:
             TaggingError: the run exists with other settings; the message names them.
         """
         table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": label_texts(clips.targets, classes),
                               "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
         settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "sample_rate": store.sample_rate,
-                    "initial_weights": source, "noisy_clips": noisy, "made_by": made_by(clips.csv)}
+                    "initial_weights": source, "noisy_clips": noisy, "noisy_labels": noisy_labels,
+                    "made_by": made_by(clips.csv)}
         with self.lock():
             if not self.settings_path.exists():
                 with atomic(self.path / "clips.csv") as temporary:

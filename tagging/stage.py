@@ -3,7 +3,7 @@ import platform
 import resource
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from tagging.network import has_bf16
 from tagging.recipe import Recipe
 from tagging.run import StageFolder, made_by
 from tagging.side_by_side import train_side_by_side
+from tagging.tables import read_soft_labels
 from tagging.train import train_model
 from tagging.waves import WaveStore, open_store
 from tagging.weights import checksum
@@ -43,6 +44,25 @@ class FoldedClips:
 
     def examples(self, mask: np.ndarray) -> Examples:
         return Examples(self.clips.fnames[mask], self.store.subset(mask), self.clips.targets[mask])
+
+    def relabelled(self, path: Path, classes: tuple[str, ...]) -> "FoldedClips":
+        """Those of the clips that a csv of soft labels names, with its labels.
+
+        Raises:
+            TaggingError: as `read_soft_labels`; or a clip that is none of these, or clips of a single fold.
+        """
+        labels = read_soft_labels(path, classes)
+        unknown = labels.index.difference(self.clips.fnames)
+        if len(unknown):
+            raise TaggingError(f"{path} names {len(unknown)} clips that are not among those of {self.clips.csv}: "
+                               f"{shorten(list(unknown), 3)}. Remove these rows, or take the data that it is made of.")
+        keep = self.clips.fnames.isin(labels.index)
+        clips, fold_of = self.clips.subset(keep), self.fold_of[keep]
+        if len(np.unique(fold_of)) < 2:
+            raise TaggingError(f"{path} has clips of fold {fold_of[0]} only, and that fold's model may see none of "
+                               "them. Keep more rows.")
+        clips = replace(clips, targets=labels.loc[clips.fnames].to_numpy(np.float32))
+        return FoldedClips(clips, self.store.subset(keep), fold_of)
 
     def fingerprint(self) -> str:
         """What tells names, labels, samples or folds apart from others."""
@@ -68,7 +88,7 @@ def open_folds(part: str, competition: Competition, recipe: Recipe, cache: Path,
 
 def train_stage(stage: str, competition: Competition, folder: StageFolder, recipe: Recipe, *, folds: tuple[int, ...],
                 cache: Path, devices: list[torch.device], skip_bad: bool = False, start: StageFolder | None = None,
-                parts: int = 1) -> None:
+                parts: int = 1, noisy_labels: Path | None = None) -> None:
     """Train the models of the given folds, each with its out-of-fold predictions, and score them.
 
     Folds that are finished are kept; one that was cut short goes on where it was.
@@ -79,6 +99,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
         devices: one, or several to train on side by side, a fold on each.
         start: the stage whose weights of the same fold each model starts from; None starts from random weights.
         parts: of each batch, one after the other.
+        noisy_labels: csv of soft labels for the noisy clips that go along; without it they have their own.
     Raises:
         TaggingError: for all that is wrong with data, settings or earlier weights, before any training starts; at the
             end for folds that failed side by side.
@@ -91,18 +112,25 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
         raise TaggingError(f"The recipe has no {stage} stage: train_curated.py is all. Or choose another --recipe.")
     if not 1 <= parts <= recipe.batch_size // 2:
         raise TaggingError(f"--accumulate must be 1 to {recipe.batch_size // 2}, half of --batch-size.")
+    if noisy_labels and not recipe.mixes_sets(stage):
+        raise TaggingError("--noisy-labels needs a recipe that trains on both sets at once, such as podium, or "
+                           "--noisy-share.")
     if start:
         check_folds(start, folds)
 
     folded = open_folds(stage, competition, recipe, cache, skip_bad)
     clips, store = folded.clips, folded.store
-    noisy = None
+    noisy, marks = None, {}
     if recipe.mixes_sets(stage):
         noisy = open_folds("noisy", competition, recipe, cache, skip_bad, store.sample_rate)
+        marks["noisy"] = noisy.fingerprint()
+        if noisy_labels:
+            noisy = noisy.relabelled(noisy_labels, competition.classes)
+            marks["noisy_labels"] = noisy.fingerprint()
     initial = load_initial(start, folds, competition.classes, store.sample_rate, recipe) if start else {}
     if distributed.is_main():
         folder.begin(recipe, competition.classes, clips, store, folded.fold_of, start.run if start else "scratch",
-                     noisy and noisy.fingerprint())
+                     **marks)
 
     beside = f"and {len(noisy.clips)} of the noisy set, " if noisy else ""
     print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, {beside}"

@@ -156,6 +156,20 @@ def read_scores(path: Path) -> pd.DataFrame:
     return pd.DataFrame(np.array(values), index, classes)
 
 
+def read_soft_labels(path: Path, classes: Sequence[str]) -> pd.DataFrame:
+    """Read labels between 0 and 1: index fname, columns `classes`, whatever their order in the file.
+
+    Raises:
+        TaggingError: as `read_scores`; or other classes, or a label out of its range.
+    """
+    labels = read_scores(path)
+    check_same(labels.columns, classes, str(path), "classes", "Each class needs one column.")
+    for row, column in np.argwhere((labels.lt(0) | labels.gt(1)).to_numpy())[:1]:
+        raise TaggingError(f"{path} ({labels.index[row]}), column {labels.columns[column]}: "
+                           f"{labels.iat[row, column]:g} is not between 0 and 1.")
+    return labels[list(classes)]
+
+
 def read_numbers(fields: list[str], where: str, columns: Sequence[str]) -> np.ndarray:
     """(columns,) float64 of one row.
 

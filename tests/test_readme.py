@@ -45,12 +45,13 @@ def test_every_option_that_the_readme_names_exists():
     from predict import Predict
     from tagging.cli import Common, Train, TrainCurated
     from tagging.recipe import Recipe, Schedule
+    from tools.relabel import Relabel
     # Lines of other programs, whose options are theirs; what follows the script's name is ours.
     ours = re.sub(r"^(torchrun|sbatch) .*?(?=train_noisy)", "", README, flags=re.MULTILINE)
     known = {"--help", "--clips", "--data-binary"}      # the last one is curl's
     for script in (ROOT / "lwlrap.py", *(ROOT / "tools").rglob("*.py"), *(ROOT / "tagging_lite").glob("*.py")):
         known |= set(re.findall(r'add_argument\("(--[\w-]+)"', script.read_text()))
-    for kind in (Common, Train, TrainCurated, Predict, Recipe):
+    for kind in (Common, Train, TrainCurated, Predict, Relabel, Recipe):
         known |= {"--" + name.replace("_", "-") for name in kind.__dataclass_fields__}
     known |= {f"--{stage}.{name}" for stage in ("noisy", "curated") for name in Schedule.__dataclass_fields__}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", ours)) <= known
