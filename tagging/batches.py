@@ -84,23 +84,22 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         schedule, first, generator = self.schedule, self.progress.step, torch.Generator(self.device)
-        plain = self.progress.epoch >= round((1 - schedule.plain_share) * sum(schedule.epochs))
         streams = [self.stream(source, *drawn, first) for source, drawn in zip(self.sources, self.draw())]
         for step, parts in enumerate(zip(*streams), first):
             seed = self.seed(step)
             generator.manual_seed(seed)
             torch.manual_seed(seed + distributed.rank())    # what the network itself draws, such as dropout
             with torch.no_grad():
-                if schedule.wave_mix and not plain:     # within each source: the curated half keeps its clean labels
+                if schedule.wave_mix:       # within each source: the curated half keeps its clean labels
                     parts = [mix_waves(as_float(waves), targets, schedule.wave_mix, generator)
                              for waves, targets in parts]
                 waves, targets = (torch.cat(each) for each in zip(*parts))      # (batch, samples), (batch, classes)
                 if len(parts) > 1:          # what mixup mixes are neighbours, and any clip may be one
                     order = torch.randperm(len(waves), generator=generator, device=self.device)
                     waves, targets = waves[order], targets[order]
-                images = self.model.images(waves, None if plain else generator, generator)
+                images = self.model.images(waves, generator, generator)
                 images = self.model.fit_size(images, self.image_size)
-                if schedule.mixup and not plain:
+                if schedule.mixup:
                     images, targets = mixup(images, targets, schedule.mixup, generator)
             yield images, targets
 

@@ -22,7 +22,6 @@ class Schedule:
     mixup: float = 0.0                  # alpha of the beta distribution; 0 is off
     speed: float = 0.0                  # a crop is played up to so much faster, or slower: 0.2 is 1.2 times
     wave_mix: float = 0.0               # chance that another clip is added to a crop, with all its labels
-    plain_share: float = 0.0            # share of the epochs, the last ones, without masks, mixup and wave_mix
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,6 @@ class Recipe:
             demand(0 <= schedule.mixup < 100, f"--{name}.mixup must be 0 or more and below 100")
             demand(0 <= schedule.speed <= 1, f"--{name}.speed must be from 0 to 1")
             demand(0 <= schedule.wave_mix <= 1, f"--{name}.wave-mix must be from 0 to 1")
-            demand(0 <= schedule.plain_share <= 1, f"--{name}.plain-share must be from 0 to 1")
         demand(self.curated.epochs, "--curated.epochs needs a value: every recipe ends with stage 2")
         demand(0 <= self.fold_seed < 2**32, "--fold-seed must be 0 or more and below 2^32")
         demand(0 <= self.trim_db < 200, "--trim-db must be 0 or more and below 200")

@@ -38,7 +38,7 @@ def both(tmp_path, monkeypatch):
 
 
 def batches_of(both, step=0, **knobs):
-    of_stage = {"mixup", "wave_mix", "speed", "plain_share", "epochs"} & knobs.keys()
+    of_stage = {"mixup", "wave_mix", "speed"} & knobs.keys()
     curated = replace(RECIPE.curated, **{name: knobs.pop(name) for name in of_stage})
     classes = tuple(map(str, range(CURATED + NOISY)))
     model = Model(About("curated", 1, classes, RATE, replace(RECIPE, curated=curated, **knobs)))
@@ -93,15 +93,11 @@ def test_mixed_waves_reach_the_images_with_both_labels_of_one_set(both):
     assert all((image != plain).any((1, 2, 3)).all() for image in mixed)
 
 
-def test_the_last_epochs_are_plain(both):
-    """Five epochs, the last two without masks and mixing."""
-    knobs = {"epochs": (5,), "batch_size": 16, "noisy_share": 0.5}
-    augmented = batches_of(both, mixup=0.4, wave_mix=1.0, mask_width=(8, 8), plain_share=0.4, **knobs)
-    plain = batches_of(both, **knobs)
-    for epoch in range(5):
-        augmented.progress.rows = plain.progress.rows = [{}] * epoch
-        for (images, targets), (expected, whole) in zip(augmented, plain):
-            assert torch.equal(images, expected) == torch.equal(targets, whole) == (epoch >= 3)
+@pytest.mark.parametrize("knobs, mixes", [({"mask_width": (8, 8)}, False), ({"mixup": 0.4}, True)])
+def test_masks_and_mixup_reach_the_batches(both, knobs, mixes):
+    for (images, targets), (expected, whole) in zip(batches_of(both, **knobs), batches_of(both)):
+        assert not torch.equal(images, expected)
+        assert torch.equal(targets, whole) != mixes
 
 
 def test_a_crop_at_another_speed_holds_a_short_clip_whole_and_a_long_one_without_a_gap(both, monkeypatch):

@@ -93,8 +93,6 @@ def test_a_knob_out_of_its_range_is_named(flag, changes):
     ("lrs", {"epochs": (1,), "lrs": (10.0,), "sizes": (64,)}),
     ("sizes", {"epochs": (1,), "lrs": (1e-3,), "sizes": (31,)}),
     ("mixup", {"mixup": -0.1}),
-    ("plain-share", {"plain_share": 1.1}),
-    ("plain-share", {"plain_share": -0.1}),
     ("speed", {"speed": 1.1}),
     ("speed", {"speed": -0.1}),
     ("wave-mix", {"wave_mix": 1.1}),
