@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = ("--recipe", "smoke", "--network", "timm:test_resnet", "--fold-count", "2", "--mels", "32", "--frames", "32",
         "--noisy.epochs", "1", "--noisy.sizes", "32", "--curated.epochs", "1", "--curated.sizes", "32")
 
+# The same with both sets in one stage.
+JOINT = ("--recipe", "podium", "--network", "timm:test_resnet", "--fold-count", "2", "--mels", "32", "--frames", "32",
+         "--batch-size", "16", "--curated.epochs", "1", "--curated.sizes", "32")
+
 
 @dataclass(frozen=True)
 class Result:

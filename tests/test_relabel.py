@@ -1,0 +1,109 @@
+"""Soft labels of the noisy set: how they are judged, and trained on."""
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import JOINT, Workshop, classes_of
+
+from tagging.competition import open_competition
+from tagging.errors import TaggingError
+from tagging.infer import probabilities
+from tagging.model import load_model
+from tagging.run import StageFolder
+from tagging.stage import open_folds
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, sample) -> Workshop:
+    """A run of both folds on both sets, and the labels of the noisy set judged by it."""
+    shop = Workshop(tmp_path_factory.mktemp("judged"), sample)
+    assert shop.train("train_curated.py", "first", *JOINT).code == 0
+    result = shop.call("tools/relabel.py", *shop.options("first"))
+    assert result.code == 0 and "given labels have a probability below 0.5" in result.out
+    return shop
+
+
+def soft_labels(shop: Workshop) -> pd.DataFrame:
+    return pd.read_csv(shop.folder / "models" / "first" / "noisy_labels.csv", index_col="fname")
+
+
+def test_each_noisy_clip_is_judged_by_the_model_that_has_not_seen_it(judged):
+    recipe = StageFolder(judged.stage("first", "curated")).recipe()
+    competition = open_competition(judged.data)
+    noisy = open_folds("noisy", competition, recipe, judged.folder / "cache")
+    labels = soft_labels(judged)
+    assert list(labels.columns) == classes_of(judged) and list(labels.index) == list(noisy.clips.fnames)
+    for fold in (1, 2):
+        clips = noisy.of(fold)
+        model = load_model(judged.stage("first", "curated") / f"fold{fold}.safetensors", torch.device("cpu"))
+        expected = 0.3 * clips.targets + 0.7 * probabilities(model, clips.store, tta=2)
+        np.testing.assert_allclose(labels.loc[clips.fnames], expected, atol=1e-5)
+
+
+def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, monkeypatch, expect_error):
+    from tagging import stage
+    labels = soft_labels(judged)
+    edited = labels.drop(index=labels.index[3])[labels.columns[::-1]]
+    edited.iloc[0] = 0.25
+    edited.to_csv(tmp_path / "edited.csv")
+    seen = {}
+
+    def spy(folder, about, known, unseen, device, initial, parts, noisy):
+        seen.update({name: row for name, row in zip(noisy.fnames, noisy.targets)})
+        raise TaggingError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "train_fold", spy)
+        for fold in (1, 2):
+            result = judged.train("train_curated.py", "second", *JOINT, "--noisy-labels", tmp_path / "edited.csv",
+                                  "--folds", fold)
+            assert "and 89 of the noisy set" in result.out and "enough" in result.err
+    assert set(seen) == set(edited.index)
+    for fname, row in seen.items():
+        np.testing.assert_allclose(row, edited.loc[fname, labels.columns], rtol=1e-6)
+
+    # A run does not go on with other labels, and what is trained with soft ones is a run like any other.
+    expect_error(judged.train("train_curated.py", "second", *JOINT), "exists with other settings", "noisy_labels")
+    done = judged.train("train_curated.py", "second", *JOINT, "--noisy-labels", tmp_path / "edited.csv")
+    assert done.code == 0 and judged.predict("second", "--out", tmp_path / "second.csv").code == 0
+    again = judged.call("tools/relabel.py", *judged.options("second"), "--trust", 1, "--out", tmp_path / "trusting.csv")
+    assert again.code == 0
+    trusting = pd.read_csv(tmp_path / "trusting.csv", index_col="fname")
+    assert trusting.isin([0, 1]).all().all()        # the given labels, as all trust is in them
+
+
+@pytest.mark.parametrize("edit, words", [
+    (lambda labels: labels.rename(index={labels.index[0]: "odd.wav"}), ("1 clips that are not among", "odd.wav")),
+    (lambda labels: labels.drop(columns=labels.columns[0]), ("1 classes missing",)),
+    (lambda labels: labels + 0.9, ("column", "is not between 0 and 1")),
+    (lambda labels: labels.iloc[:1], ("and that fold's model may see none",)),
+])
+def test_wrong_soft_labels_are_named(judged, tmp_path, expect_error, edit, words):
+    edit(soft_labels(judged)).to_csv(tmp_path / "wrong.csv")
+    expect_error(judged.train("train_curated.py", "wrong", *JOINT, "--noisy-labels", tmp_path / "wrong.csv"),
+                 "wrong.csv", *words)
+    assert not judged.stage("wrong", "curated").exists()
+
+
+def test_soft_labels_need_both_sets_at_once(judged, expect_error):
+    expect_error(judged.train("train_curated.py", "alone", *JOINT, "--noisy-share", 0, "--noisy-labels", "any.csv"),
+                 "--noisy-labels needs a recipe that trains on both sets at once")
+
+
+def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
+    def relabel(shop: Workshop, run: str, *words: object):
+        return shop.call("tools/relabel.py", *shop.options(run), *words)
+
+    expect_error(relabel(judged, "first", "--trust", 1.5), "--trust must be from 0 to 1")
+    assert judged.train("train_curated.py", "clean", *JOINT, "--noisy-share", 0, "--folds", 1).code == 0
+    expect_error(relabel(judged, "clean"), "not trained on both sets at once")
+    assert judged.train("train_curated.py", "half", *JOINT, "--folds", 1).code == 0
+    expect_error(relabel(judged, "half"), "lacks fold 2")
+    shutil.copytree(sample, tmp_path / "own")
+    other = Workshop(judged.folder, tmp_path / "own")
+    table = pd.read_csv(other.data / "train_noisy.csv")
+    table.loc[0, "labels"] = next(name for name in classes_of(other) if name not in table.labels[0])
+    table.to_csv(other.data / "train_noisy.csv", index=False)
+    expect_error(relabel(other, "first"), "may have seen what it would judge")
