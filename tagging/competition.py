@@ -51,7 +51,7 @@ class Clips:
     csv: Path
     fnames: pd.Index               # (clips,)
     paths: list[Path]              # (clips,)
-    targets: np.ndarray | None     # (clips, classes) 0/1, None for the test set
+    targets: np.ndarray | None     # (clips, classes) 0/1, or soft; None for the test set
 
     def __len__(self) -> int:
         return len(self.fnames)

@@ -2,6 +2,7 @@
 
     models/<run>/<stage>/settings.json           recipe, classes, sample rate, clips; command, commit, versions
                          clips.csv               fname, fold, labels: the truth of the out-of-fold predictions
+                         noisy_labels.csv        soft labels of the noisy clips, if it was trained with them
                          fold1.safetensors       weights that rebuild their model by themselves
                          fold1.log.csv           a row an epoch
                          fold1.predictions.csv   out-of-fold probabilities, fname x classes
@@ -88,7 +89,7 @@ class StageFolder:
         return sorted(int(name[1]) for name in names if name)
 
     def begin(self, recipe: Recipe, classes: tuple[str, ...], clips: Clips, store: WaveStore, folds: np.ndarray,
-              source: str, noisy: str | None = None, noisy_labels: str | None = None) -> None:
+              source: str, noisy: str | None = None, noisy_labels: Path | None = None) -> None:
         """Write settings and clips, or check that those of an earlier call are the same.
 
         Args:
@@ -96,19 +97,23 @@ class StageFolder:
             folds: (clips,) the fold of each clip.
             source: the run whose stage 1 the weights start from, or "scratch".
             noisy: fingerprint of the clips of the noisy set that go along in stage 2.
-            noisy_labels: the same, if they have other labels than their own.
+            noisy_labels: csv with other labels for them; a copy is kept.
         Raises:
             TaggingError: the run exists with other settings; the message names them.
         """
         table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": label_texts(clips.targets, classes),
                               "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
+        labels = noisy_labels and noisy_labels.read_bytes()
         settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "sample_rate": store.sample_rate,
-                    "initial_weights": source, "noisy_clips": noisy, "noisy_labels": noisy_labels,
-                    "made_by": made_by(clips.csv)}
+                    "initial_weights": source, "noisy_clips": noisy,
+                    "noisy_labels": labels and hashlib.sha256(labels).hexdigest(), "made_by": made_by(clips.csv)}
         with self.lock():
             if not self.settings_path.exists():
                 with atomic(self.path / "clips.csv") as temporary:
                     table.to_csv(temporary, index=False, lineterminator="\n")
+                if labels:
+                    with atomic(self.path / "noisy_labels.csv") as temporary:
+                        temporary.write_bytes(labels)
                 write_json(self.settings_path, settings)
                 return
         found = differences(self.settings(), settings)

@@ -54,8 +54,9 @@ class FoldedClips:
         labels = read_soft_labels(path, classes)
         unknown = labels.index.difference(self.clips.fnames)
         if len(unknown):
-            raise TaggingError(f"{path} names {len(unknown)} clips that are not among those of {self.clips.csv}: "
-                               f"{shorten(list(unknown), 3)}. Remove these rows, or take the data that it is made of.")
+            raise TaggingError(f"{path} names {len(unknown)} clips that are not among the usable ones of "
+                               f"{self.clips.csv}: {shorten(list(unknown), 3)}. Remove these rows, or take the data "
+                               "that it is made of.")
         keep = self.clips.fnames.isin(labels.index)
         clips, fold_of = self.clips.subset(keep), self.fold_of[keep]
         if len(np.unique(fold_of)) < 2:
@@ -125,14 +126,14 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
         noisy = open_folds("noisy", competition, recipe, cache, skip_bad, store.sample_rate)
         marks["noisy"] = noisy.fingerprint()
         if noisy_labels:
-            noisy = noisy.relabelled(noisy_labels, competition.classes)
-            marks["noisy_labels"] = noisy.fingerprint()
+            noisy, marks["noisy_labels"] = noisy.relabelled(noisy_labels, competition.classes), noisy_labels
     initial = load_initial(start, folds, competition.classes, store.sample_rate, recipe) if start else {}
     if distributed.is_main():
         folder.begin(recipe, competition.classes, clips, store, folded.fold_of, start.run if start else "scratch",
                      **marks)
 
-    beside = f"and {len(noisy.clips)} of the noisy set, " if noisy else ""
+    labelled = f" with the labels of {noisy_labels}" if noisy_labels else ""
+    beside = f"and {len(noisy.clips)} of the noisy set{labelled}, " if noisy else ""
     print(f"{stage} stage, run {folder.run}: {len(clips)} clips of {len(competition.classes)} classes, {beside}"
           f"{store.hours:.1f} h at {store.sample_rate} Hz after trimming, {recipe.network}\n"
           f"on {describe_device(devices[0]) if len(devices) == 1 else ', '.join(map(str, devices))}", flush=True)

@@ -166,7 +166,7 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> pd.DataFrame:
     check_same(labels.columns, classes, str(path), "classes", "Each class needs one column.")
     for row, column in np.argwhere((labels.lt(0) | labels.gt(1)).to_numpy())[:1]:
         raise TaggingError(f"{path} ({labels.index[row]}), column {labels.columns[column]}: "
-                           f"{labels.iat[row, column]:g} is not between 0 and 1.")
+                           f"{labels.iat[row, column]:.9g} is not between 0 and 1. Correct the row.")
     return labels[list(classes)]
 
 

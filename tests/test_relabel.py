@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import JOINT, Workshop, classes_of
+from conftest import JOINT, TINY, Workshop, classes_of
 
 from tagging.competition import open_competition
 from tagging.errors import TaggingError
 from tagging.infer import probabilities
 from tagging.model import load_model
 from tagging.run import StageFolder
-from tagging.stage import open_folds
+from tagging.stage import FoldedClips, open_folds
+from tagging.tables import read_soft_labels
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,13 @@ def soft_labels(shop: Workshop) -> pd.DataFrame:
     return pd.read_csv(shop.folder / "models" / "first" / "noisy_labels.csv", index_col="fname")
 
 
+def noisy_set(shop: Workshop) -> FoldedClips:
+    recipe = StageFolder(shop.stage("first", "curated")).recipe()
+    return open_folds("noisy", open_competition(shop.data), recipe, shop.folder / "cache")
+
+
 def test_each_noisy_clip_is_judged_by_the_model_that_has_not_seen_it(judged):
-    recipe = StageFolder(judged.stage("first", "curated")).recipe()
-    competition = open_competition(judged.data)
-    noisy = open_folds("noisy", competition, recipe, judged.folder / "cache")
+    noisy = noisy_set(judged)
     labels = soft_labels(judged)
     assert list(labels.columns) == classes_of(judged) and list(labels.index) == list(noisy.clips.fnames)
     for fold in (1, 2):
@@ -51,7 +55,7 @@ def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, m
     seen = {}
 
     def spy(folder, about, known, unseen, device, initial, parts, noisy):
-        seen.update({name: row for name, row in zip(noisy.fnames, noisy.targets)})
+        seen[about.fold] = noisy
         raise TaggingError("enough")
 
     with monkeypatch.context() as patch:
@@ -60,9 +64,13 @@ def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, m
             result = judged.train("train_curated.py", "second", *JOINT, "--noisy-labels", tmp_path / "edited.csv",
                                   "--folds", fold)
             assert "and 89 of the noisy set" in result.out and "enough" in result.err
-    assert set(seen) == set(edited.index)
-    for fname, row in seen.items():
-        np.testing.assert_allclose(row, edited.loc[fname, labels.columns], rtol=1e-6)
+    noisy = noisy_set(judged)
+    for fold, examples in seen.items():
+        expected = noisy.but(fold)
+        kept = expected.fnames != labels.index[3]
+        assert list(examples.fnames) == list(expected.fnames[kept])
+        np.testing.assert_array_equal(examples.store.checksums, expected.store.checksums[kept])
+        np.testing.assert_allclose(examples.targets, edited.loc[examples.fnames, labels.columns], rtol=1e-6)
 
     # A run does not go on with other labels, and what is trained with soft ones is a run like any other.
     expect_error(judged.train("train_curated.py", "second", *JOINT), "exists with other settings", "noisy_labels")
@@ -71,7 +79,18 @@ def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, m
     again = judged.call("tools/relabel.py", *judged.options("second"), "--trust", 1, "--out", tmp_path / "trusting.csv")
     assert again.code == 0
     trusting = pd.read_csv(tmp_path / "trusting.csv", index_col="fname")
-    assert trusting.isin([0, 1]).all().all()        # the given labels, as all trust is in them
+    np.testing.assert_array_equal(trusting.loc[noisy.clips.fnames], noisy.clips.targets)    # all trust is in them
+    kept = judged.stage("second", "curated") / "noisy_labels.csv"
+    assert kept.read_bytes() == (tmp_path / "edited.csv").read_bytes()
+
+
+@pytest.mark.parametrize("trust", [0, 0.15, 0.45, 0.7])
+def test_sure_judges_of_right_labels_stay_within_1(judged, tmp_path, monkeypatch, trust):
+    """A sum of 1.00000002, as float32 would give it, could not be trained on."""
+    monkeypatch.setattr("tagging.infer.probabilities", lambda model, store, **_: np.ones((len(store), 10), np.float32))
+    result = judged.call("tools/relabel.py", *judged.options("first"), "--trust", trust, "--out", tmp_path / "sure.csv")
+    assert result.code == 0
+    assert read_soft_labels(tmp_path / "sure.csv", classes_of(judged)).max().max() == 1
 
 
 @pytest.mark.parametrize("edit, words", [
@@ -97,8 +116,12 @@ def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
         return shop.call("tools/relabel.py", *shop.options(run), *words)
 
     expect_error(relabel(judged, "first", "--trust", 1.5), "--trust must be from 0 to 1")
+    expect_error(relabel(judged, "first"), "noisy_labels.csv exists, and may have been edited")
     assert judged.train("train_curated.py", "clean", *JOINT, "--noisy-share", 0, "--folds", 1).code == 0
     expect_error(relabel(judged, "clean"), "not trained on both sets at once")
+    assert judged.train("train_noisy.py", "tuned", *TINY).code == 0
+    assert judged.train("train_curated.py", "tuned", "--noisy-share", 0.5).code == 0
+    expect_error(relabel(judged, "tuned"), "started from the stage 1 of tuned, whose folds may be others")
     assert judged.train("train_curated.py", "half", *JOINT, "--folds", 1).code == 0
     expect_error(relabel(judged, "half"), "lacks fold 2")
     shutil.copytree(sample, tmp_path / "own")
@@ -106,4 +129,4 @@ def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
     table = pd.read_csv(other.data / "train_noisy.csv")
     table.loc[0, "labels"] = next(name for name in classes_of(other) if name not in table.labels[0])
     table.to_csv(other.data / "train_noisy.csv", index=False)
-    expect_error(relabel(other, "first"), "may have seen what it would judge")
+    expect_error(relabel(other, "first", "--out", tmp_path / "other.csv"), "may have seen what it would judge")

@@ -4,12 +4,13 @@
     python train_curated.py --recipe podium --run SECOND --data DIR --noisy-labels labels.csv
 
 The csv has a row a clip and a column a class, from 0 to 1, and may be edited: a clip whose row is removed is not
-trained on. The models of SECOND have learnt from the judgement of models that saw their curated out-of-fold clips, so
-its out-of-fold score is a little too good.
+trained on. A further round starts from the given labels again, not from edited ones. The models of SECOND have learnt
+from the judgement of models that saw their curated out-of-fold clips: its out-of-fold score is too good.
 """
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tagging.cli import Common, parse
@@ -40,6 +41,12 @@ def main() -> None:
     if not recipe.mixes_sets("curated"):
         raise TaggingError(f"{folder} was not trained on both sets at once. Judge by a run that was, such as one of "
                            "--recipe podium.")
+    if settings["initial_weights"] != "scratch":
+        raise TaggingError(f"{folder} started from the stage 1 of {settings['initial_weights']}, whose folds may be "
+                           "others. Judge by a run from random weights, such as one of --recipe podium.")
+    out = args.out or folder.path.parent / "noisy_labels.csv"
+    if out.exists():
+        raise TaggingError(f"{out} exists, and may have been edited. Remove it, or choose another --out.")
     missing = sorted(set(range(1, recipe.fold_count + 1)) - set(folder.finished_folds()))
     if missing:
         raise TaggingError(f"{folder} lacks fold {shorten(missing)}, and nobody else may judge the clips of that fold. "
@@ -54,22 +61,21 @@ def main() -> None:
         model, clips = folder.load(fold, competition.classes, device), noisy.of(fold)
         with explain_memory("Choose --device cpu, or a GPU with more memory."):
             scores = probabilities(model, clips.store, tta=len(recipe.view_speeds), progress=f"{folder} fold {fold}")
-        judged.append(pd.DataFrame(scores, clips.fnames, competition.classes))
+        judged.append(pd.DataFrame(scores.astype(np.float64), clips.fnames, competition.classes))
     given = pd.DataFrame(noisy.clips.targets, noisy.clips.fnames, competition.classes)
     judged = pd.concat(judged).loc[given.index]
-    out = args.out or folder.path.parent / "noisy_labels.csv"
     write_scores(out, args.trust * given + (1 - args.trust) * judged)
     print_doubts(given, judged)
     print(f"{len(given)} clips x {len(competition.classes)} classes -> {out}")
 
 
 def print_doubts(given: pd.DataFrame, judged: pd.DataFrame, count: int = 10) -> None:
-    """The given labels that the models believe least, with what they hear instead."""
+    """The given labels that the models believe least, with the likeliest other one."""
     labels = judged.where(given == 1).stack().dropna().sort_values()
     print(f"{(labels < 0.5).sum()} of {len(labels)} given labels have a probability below 0.5. Believed least:")
     for (fname, name), probability in labels.head(count).items():
-        best = judged.loc[fname].idxmax()
-        print(f"  {fname}  {name} {probability:.3f}, but {best} {judged.loc[fname, best]:.3f}")
+        others = judged.loc[fname].drop(name)
+        print(f"  {fname}  {name} {probability:.3f}, {others.idxmax()} {others.max():.3f}")
 
 
 if __name__ == "__main__":
