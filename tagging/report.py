@@ -98,6 +98,7 @@ def about_scores(folder: StageFolder, folds: list[int], truth: pd.DataFrame, pre
     text = "lwlrap, from 0 to 1: of the classes that score at least as high as a true label, the share that is true. "
     text += (f"Fold {shorten(missing)} of {recipe.fold_count} is not finished: scores and mistakes are of the others."
              if missing else "The spread between the folds says how far to trust a difference between two runs.")
+    text = f"{text} {folder.caveat()}".rstrip()
     return Section("Scores", text, [figures.fold_scores({folder.run: scores}),
                                     pd.DataFrame(facts.items(), columns=["", ""]), table])
 

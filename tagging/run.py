@@ -195,6 +195,13 @@ class StageFolder:
                                "Train those folds again.")
         return frame
 
+    def caveat(self) -> str:
+        """What has to be said beside its out-of-fold scores; "" for nothing."""
+        if not self.settings().get("noisy_labels"):
+            return ""
+        return ("The noisy clips had the labels of noisy_labels.csv. If models judged them that have learnt from the "
+                "clips scored here, these scores are too good.")
+
     def update_scores(self) -> dict:
         """Score the finished folds from their files, whoever trained them, and write scores.json."""
         with self.lock():       # each process reads what all have finished, so the last one writes them all

@@ -245,6 +245,8 @@ def print_scores(stage: str, folder: StageFolder) -> None:
     spread = "" if scores["spread"] is None else f" +- {scores['spread']:.5f}"
     print(f"  mean     {scores['mean']:.5f}{spread}\n  together {scores['out_of_fold']:.5f}  "
           f"({scores['clips']} clips)\n-> {folder.path / 'scores.json'}", flush=True)
+    if caveat := folder.caveat():
+        print(f"note: {caveat}", flush=True)
 
 
 def describe_device(device: torch.device) -> str:

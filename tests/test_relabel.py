@@ -84,6 +84,19 @@ def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, m
     assert kept.read_bytes() == (tmp_path / "edited.csv").read_bytes()
 
 
+def test_what_is_told_of_a_second_round_says_that_its_scores_are_too_good(judged, tmp_path):
+    told = judged.train("train_curated.py", "told", *JOINT, "--noisy-labels",
+                        judged.folder / "models" / "first" / "noisy_labels.csv")
+    report = (judged.folder / "models" / "told" / "report.html").read_text()
+    published = judged.call("tools/publish.py", "--models", judged.folder / "models", "--run", "told", "--out",
+                            tmp_path / "card", "--licence", "CC0", "--code", "here")
+    assert published.code == 0, published.err
+    for text in (told.out, report, (tmp_path / "card" / "README.md").read_text()):
+        assert "these scores are too good" in text
+    assert (tmp_path / "card" / "told" / "curated" / "noisy_labels.csv").exists()
+    assert "too good" not in (judged.folder / "models" / "first" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("trust", [0, 0.15, 0.45, 0.7])
 def test_sure_judges_of_right_labels_stay_within_1(judged, tmp_path, monkeypatch, trust):
     """A sum of 1.00000002, as float32 would give it, could not be trained on."""

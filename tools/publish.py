@@ -71,7 +71,8 @@ def copy_stage(folder: StageFolder, published: StageFolder) -> None:
     if sorted(map(int, scores["folds"])) != folds:
         raise TaggingError(f"{folder.path / 'scores.json'} is not of the finished folds {folds}. Give the command of "
                            "the training again, which makes it anew.")
-    files = [folder.path / "clips.csv", folder.path / "scores.json", *folder.path.glob("model.onnx")]
+    files = [folder.path / "clips.csv", folder.path / "scores.json", *folder.path.glob("noisy_labels.csv"),
+             *folder.path.glob("model.onnx")]
     for fold in folds:
         files += [folder.weights(fold), folder.log(fold), folder.predictions(fold)]
         record = read_json(folder.record(fold), "Train the fold again.")
@@ -113,7 +114,7 @@ def model_card(folder: StageFolder, **stated: str) -> str:
     environment.filters["cell"] = table_cell
     return environment.get_template("model_card.md.jinja").render(
         stated, run=folder.run, stage=folder.path.name, settings=settings, knobs=flatten(settings["recipe"]),
-        made_by=settings["made_by"], recipe=folder.recipe(), truth=truth,
+        made_by=settings["made_by"], recipe=folder.recipe(), truth=truth, caveat=folder.caveat(),
         scores=read_json(folder.path / "scores.json", ""), exported=(folder.path / "model.onnx").exists(),
         records={fold: read_json(folder.record(fold), "") for fold in folds},
         classes=score_by_class(*out_of_fold(folder)))
