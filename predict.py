@@ -41,7 +41,7 @@ def main() -> None:
     # All that can be wrong with a run is found before the first clip is predicted.
     folders = [stage_folder(args.models, run, args.stage) for run in dict.fromkeys(args.run)]
     recipes = {folder: folder.recipe() for folder in folders}
-    folds_of = {folder: tuple(dict.fromkeys(args.folds)) or tuple(folder.finished_folds()) for folder in folders}
+    folds_of = {folder: folder.choose_folds(args.folds) for folder in folders}
     for folder, folds in folds_of.items():
         for fold in folds:
             folder.load(fold, competition.classes, torch.device("cpu"))
@@ -59,7 +59,7 @@ def main() -> None:
                                   sample_rate=folder.settings()["sample_rate"])
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
-        tta = len(recipe.view_speeds) if args.tta is None else args.tta
+        tta = recipe.views(args.tta)
         if tta:
             print(f"{folder}: {tta} views beside the plain one")
         models = []
@@ -83,7 +83,7 @@ def main() -> None:
     print(f"{len(submission)} clips x {len(competition.classes)} classes -> {out}")
 
 
-def blend_out_of_fold(folds_of: dict[StageFolder, tuple[int, ...]], truth: pd.DataFrame,
+def blend_out_of_fold(folds_of: dict[StageFolder, list[int]], truth: pd.DataFrame,
                       args: Predict) -> tuple[np.ndarray | None, pd.DataFrame]:
     """Weights of the runs, fitted before any balancing, or None for equal ones; and the blend for the clips that every
     run has out-of-fold predictions of, one model of each run a clip."""

@@ -22,15 +22,28 @@ def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic",
         TaggingError: the frames hold other clips or classes.
     """
     first = frames[0]
+    return pd.DataFrame(average(stack_frames(frames, mean), mean, weights), first.index, first.columns)
+
+
+def stack_frames(frames: Sequence[pd.DataFrame], mean: str) -> np.ndarray:
+    """(frames, clips, classes) in the first one's order, as logarithms for the geometric mean.
+
+    Raises:
+        TaggingError: the frames hold other clips or classes.
+    """
+    first = frames[0]
     for number, frame in enumerate(frames[1:], start=2):
         check_same(frame.index, first.index, f"prediction {number} of the blend", "clips")
         check_same(frame.columns, first.columns, f"prediction {number} of the blend", "classes")
     stack = np.stack([frame.loc[first.index, first.columns].to_numpy(np.float64) for frame in frames])
-    geometric = mean == "geometric"
-    if geometric:
-        stack = np.log(np.maximum(stack, 1e-12))    # the floor keeps one model's zero from overruling all others
-    blended = np.average(stack, 0, weights)                                         # (clips, classes)
-    return pd.DataFrame(np.exp(blended) if geometric else blended, first.index, first.columns)
+    # The floor keeps one model's zero from overruling all others.
+    return np.log(np.maximum(stack, 1e-12)) if mean == "geometric" else stack
+
+
+def average(stack: np.ndarray, mean: str, weights: Sequence[float] | None) -> np.ndarray:
+    """(clips, classes) of what `stack_frames` gives."""
+    blended = np.average(stack, 0, weights)
+    return np.exp(blended) if mean == "geometric" else blended
 
 
 def fit_weights(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, mean: str = "arithmetic",
@@ -47,8 +60,10 @@ def fit_weights(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, mean: str =
     Returns:
         (runs,) with a sum of 1. A run that does not help gets 0.
     """
+    stack, labels = stack_frames(frames, mean), truth.to_numpy()
+
     def score(weights: np.ndarray) -> float:
-        return lwlrap(truth=truth.to_numpy(), scores=blend(frames, mean, weights).to_numpy())
+        return lwlrap(truth=labels, scores=average(stack, mean, weights))
 
     taken, best = np.zeros(len(frames)), np.ones(len(frames))
     best_score = score(best)

@@ -117,6 +117,10 @@ class Recipe:
         """Whether noisy clips go along in this stage."""
         return stage == "curated" and self.noisy_share > 0
 
+    def views(self, asked: int | None = None) -> int:
+        """Of a test clip beside the plain one: as many as are asked for, else one for each of the view speeds."""
+        return len(self.view_speeds) if asked is None else asked
+
     @property
     def trim(self) -> RemoveSilence | None:
         return RemoveSilence(threshold=self.trim_db) if self.trim_db else None

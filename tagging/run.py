@@ -88,6 +88,10 @@ class StageFolder:
         names = [re.fullmatch(r"fold(\d+)\.json", path.name) for path in self.path.glob("fold*.json")]
         return sorted(int(name[1]) for name in names if name)
 
+    def choose_folds(self, named: Sequence[int] = ()) -> list[int]:
+        """Those that are named, each once; all that are finished, if none is."""
+        return list(dict.fromkeys(named)) or self.finished_folds()
+
     def begin(self, recipe: Recipe, classes: tuple[str, ...], clips: Clips, store: WaveStore, folds: np.ndarray,
               source: str, noisy: str | None = None, noisy_labels: Path | None = None) -> None:
         """Write settings and clips, or check that those of an earlier call are the same.
@@ -162,7 +166,7 @@ class StageFolder:
         if missing or not finished:
             raise TaggingError(f"{self} has no finished fold {shorten(missing)}".rstrip() + ". Train it first"
                                + (f", or choose among {shorten(finished)}." if finished else "."))
-        return [self.load(fold, classes, device) for fold in dict.fromkeys(folds) or finished]
+        return [self.load(fold, classes, device) for fold in self.choose_folds(folds)]
 
     def finish(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:
         """Write what a fold leaves behind, the record last, and remove the checkpoint."""

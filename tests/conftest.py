@@ -83,6 +83,13 @@ def classes_of(shop: Workshop) -> list[str]:
     return list(pd.read_csv(shop.data / "sample_submission.csv", nrows=0).columns[1:])
 
 
+def mislabel_a_noisy_clip(shop: Workshop) -> None:
+    """Give the first one another label in the csv."""
+    table = pd.read_csv(shop.data / "train_noisy.csv")
+    table.loc[0, "labels"] = next(name for name in classes_of(shop) if name not in table.labels[0])
+    table.to_csv(shop.data / "train_noisy.csv", index=False)
+
+
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory) -> Path:
     """A competition of 10 classes, 45 curated, 90 noisy and 30 test clips. Not to be changed."""

@@ -2,7 +2,7 @@
 import shutil
 
 import pandas as pd
-from conftest import JOINT, TINY, Workshop, classes_of
+from conftest import JOINT, TINY, Workshop, mislabel_a_noisy_clip
 
 
 def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeypatch):
@@ -34,7 +34,5 @@ def test_a_run_with_other_noisy_clips_is_not_gone_on_with(workshop, sample, tmp_
     shutil.copytree(sample, tmp_path / "own")
     shop = Workshop(workshop.folder, tmp_path / "own")
     assert shop.train("train_curated.py", "joint", *JOINT, "--folds", 1).code == 0
-    table = pd.read_csv(shop.data / "train_noisy.csv")
-    table.loc[0, "labels"] = next(name for name in classes_of(shop) if name not in table.labels[0])
-    table.to_csv(shop.data / "train_noisy.csv", index=False)
+    mislabel_a_noisy_clip(shop)
     expect_error(shop.train("train_curated.py", "joint", *JOINT), "exists with other settings", "noisy_clips")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import JOINT, TINY, Workshop, classes_of
+from conftest import JOINT, TINY, Workshop, classes_of, mislabel_a_noisy_clip
 
 from tagging.competition import open_competition
 from tagging.errors import TaggingError
@@ -139,7 +139,5 @@ def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
     expect_error(relabel(judged, "half"), "lacks fold 2")
     shutil.copytree(sample, tmp_path / "own")
     other = Workshop(judged.folder, tmp_path / "own")
-    table = pd.read_csv(other.data / "train_noisy.csv")
-    table.loc[0, "labels"] = next(name for name in classes_of(other) if name not in table.labels[0])
-    table.to_csv(other.data / "train_noisy.csv", index=False)
+    mislabel_a_noisy_clip(other)
     expect_error(relabel(other, "first", "--out", tmp_path / "other.csv"), "may have seen what it would judge")

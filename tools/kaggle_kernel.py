@@ -47,12 +47,12 @@ def main() -> None:
 
     folder = stage_folder(args.models, args.run, args.stage)
     folder.models(args.folds, torch.device("cpu"))      # a fault in them is better found here than on Kaggle
-    folds = list(dict.fromkeys(args.folds)) or folder.finished_folds()
+    folds = folder.choose_folds(args.folds)
     recipe, files = folder.recipe(), [folder.weights(fold) for fold in folds]
     if recipe.balance:
         folder.out_of_fold(folds)
         files += [folder.predictions(fold) for fold in folds]
-    tta = len(recipe.view_speeds) if args.tta is None else args.tta
+    tta = recipe.views(args.tta)
     name = kaggle_name(args.run, args.stage)
     with new_folder(args.out) as out:
         (out / "dataset").mkdir()

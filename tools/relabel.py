@@ -60,7 +60,7 @@ def main() -> None:
     for fold in range(1, recipe.fold_count + 1):
         model, clips = folder.load(fold, competition.classes, device), noisy.of(fold)
         with explain_memory("Choose --device cpu, or a GPU with more memory."):
-            scores = probabilities(model, clips.store, tta=len(recipe.view_speeds), progress=f"{folder} fold {fold}")
+            scores = probabilities(model, clips.store, tta=recipe.views(), progress=f"{folder} fold {fold}")
         judged.append(pd.DataFrame(scores.astype(np.float64), clips.fnames, competition.classes))
     given = pd.DataFrame(noisy.clips.targets, noisy.clips.fnames, competition.classes)
     judged = pd.concat(judged).loc[given.index]
