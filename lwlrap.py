@@ -1,36 +1,40 @@
-"""Score a submission: python lwlrap.py SUBMISSION.csv --truth TRUTH.csv [--usage Private] [--per-class]"""
-import argparse
+"""Score a submission with lwlrap: python lwlrap.py SUBMISSION.csv --truth TRUTH.csv [--usage Private] [--per-class]"""
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from tyro.conf import Positional
 
-from tagging.errors import TaggingError, run_script
+from tagging.cli import parse, run_script
+from tagging.data.tables import check_same, read_scores, read_truth
+from tagging.errors import TaggingError
 from tagging.metric import lwlrap, per_class_lwlrap
-from tagging.tables import check_same, read_scores, read_truth
 
 __all__ = ["lwlrap", "per_class_lwlrap"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Label-weighted label-ranking average precision of a submission.")
-    parser.add_argument("submission", type=Path, help="csv: fname, then a column for each class")
-    parser.add_argument("--truth", type=Path, required=True,
-                        help="csv: fname,labels[,usage], or a 0/1 table in the submission's form")
-    parser.add_argument("--usage", help="score the truth's rows of this usage only, such as Private")
-    parser.add_argument("--per-class", action="store_true", help="also print each class, lowest first")
-    args = parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """lwlrap.py."""
+    submission: Positional[Path]        # Csv to score: fname, then a column for each class.
+    truth: Path                         # Csv with the truth: fname,labels[,usage], or a 0/1 table like a submission.
+    usage: str | None = None            # Score only the rows with this usage, such as Private.
+    per_class: bool = False             # Also print the score of each class, the lowest first.
 
+
+def main() -> None:
+    args = parse(Score, "Label-weighted label-ranking average precision (lwlrap) of a submission.")
     scores = read_scores(args.submission)
-    truth = read_truth(args.truth, scores.columns, args.usage)
-    # A submission may hold the rows of the other usages too; without --usage its rows must be the truth's.
+    truth = read_truth(args.truth, list(scores.columns), args.usage)
+    # With --usage the submission can contain the rows of the other usages too. Without it, its rows must be the truth's.
     rows = scores.index.intersection(truth.index) if args.usage else scores.index
     check_same(rows, truth.index, str(args.submission), "rows",
-               f"The truth is {args.truth}; --usage scores a part of it.")
+               f"The truth is {args.truth}. Score a part of it with --usage.")
     if len(rows) == len(truth) < len(scores):
         print(f"{len(scores) - len(rows)} rows of {args.submission} are not of usage {args.usage} and do not count")
     scores = scores.loc[truth.index]
     if not truth.to_numpy().any():
-        raise TaggingError(f"{args.truth} has no label at all, so there is nothing to score.")
+        raise TaggingError(f"{args.truth} has no labels, so there is nothing to score. Check the file.")
 
     if args.per_class:
         precision, weight = per_class_lwlrap(truth=truth.to_numpy(), scores=scores.to_numpy())

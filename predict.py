@@ -1,52 +1,69 @@
-"""Average all folds of the named runs, with or without test-time augmentation -> submissions/"""
+"""Average the predictions of all folds of the named runs, with test-time augmentation if wanted -> submissions/"""
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
-from tagging.cli import Common, parse
-from tagging.competition import open_competition
-from tagging.ensemble import blend, class_means, fill_rows, fit_weights, nested_blend, write_submission
-from tagging.errors import TaggingError, run_script
-from tagging.infer import probabilities
+from tagging.cli import DataOptions, DeviceOption, Flat, ModelsOption, parse, run_script
+from tagging.data.competition import open_competition
+from tagging.data.folds import ClipDataset
+from tagging.data.waveforms import open_store
+from tagging.errors import TaggingError
+from tagging.evaluation.ensemble import blend, class_means, fill_rows, fit_weights, nested_blend, write_submission
+from tagging.evaluation.predict import predict_clips
 from tagging.metric import lwlrap
-from tagging.model import choose_device, explain_memory
+from tagging.modeling.model import CPU
 from tagging.run import StageFolder, stage_folder
-from tagging.waves import open_store
+from tagging.utils.devices import choose_device
+from tagging_lite.audio import make_trim
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Common):
-    run: tuple[str, ...]                    # one or more runs
-    out: Path | None = None                 # the csv to write; default is submissions/RUN.csv, or RUN-noisy.csv
-    tta: int | None = None                  # views beside the plain one; default: as many as the recipe has view speeds
-    mean: Literal["arithmetic", "geometric"] = "arithmetic"     # over folds and runs
-    weights: Literal["equal", "fitted"] = "equal"               # of the runs; fitted to their out-of-fold predictions
-    balance: Literal["recipe", "on", "off"] = "recipe"          # divide each class by its mean over the clips
-    stage: Literal["noisy", "curated"] = "curated"              # noisy shows what stage 1 alone is worth
-    folds: tuple[int, ...] = ()             # which folds' models; all that are finished, if none is named
+class RunOptions(ModelsOption, DeviceOption):
+    """The runs to predict with."""
+    run: tuple[str, ...]                    # Names of one or more runs.
+    stage: Literal["noisy", "curated"] = "curated"      # Stage of the runs. noisy shows the value of stage 1 alone.
+    folds: tuple[int, ...] = ()             # Folds whose models are used. By default all finished ones.
+    tta: int | None = None                  # Views of each clip besides the plain one. By default one per view speed.
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleOptions:
+    """How predictions become a submission."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"     # Kind of mean over folds and runs.
+    weights: Literal["equal", "fitted"] = "equal"   # Weights of the runs. fitted uses their out-of-fold predictions.
+    balance: Literal["recipe", "on", "off"] = "recipe"      # Divide each class by its mean over the clips.
+    out: Path | None = None                 # Csv to write. The default is submissions/RUN.csv, or RUN-noisy.csv.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """predict.py."""
+    data: Flat[DataOptions]
+    run: Flat[RunOptions]
+    ensemble: Flat[EnsembleOptions]
 
 
 def main() -> None:
     args = parse(Predict, __doc__)
-    if (args.tta or 0) < 0 or not args.run:
+    run, ensemble = args.run, args.ensemble
+    if (run.tta or 0) < 0 or not run.run:
         raise TaggingError("--tta must not be negative, and --run must name a run.")
-    device = choose_device(args.device)
-    competition = open_competition(args.data)
+    device = choose_device(run.device)
+    competition = open_competition(args.data.data)
     test = competition.clips("test")
 
-    # All that can be wrong with a run is found before the first clip is predicted.
-    folders = [stage_folder(args.models, run, args.stage) for run in dict.fromkeys(args.run)]
+    # Everything that can be wrong with a run is found before the first clip is predicted.
+    folders = [stage_folder(run.models, name, run.stage) for name in dict.fromkeys(run.run)]
     recipes = {folder: folder.recipe() for folder in folders}
-    folds_of = {folder: folder.choose_folds(args.folds) for folder in folders}
+    folds_of = {folder: folder.choose_folds(run.folds) for folder in folders}
     for folder, folds in folds_of.items():
         for fold in folds:
-            folder.load(fold, competition.classes, torch.device("cpu"))
-    truth = folders[0].truth()      # the labels that a blend is fitted to and scored by
-    weights, known = blend_out_of_fold(folds_of, truth, args)
+            folder.load_model(fold, competition.classes, CPU)
+    truth = folders[0].truth()      # the labels to which a blend is fitted and by which it is scored
+    weights, known = blend_out_of_fold(folds_of, truth, ensemble)
     if weights is not None:
         print("weights:", ", ".join(f"{folder} {weight:.3g}" for folder, weight in zip(folders, weights)), flush=True)
         folders = [folder for folder, weight in zip(folders, weights) if weight > 0]
@@ -55,56 +72,60 @@ def main() -> None:
     predictions = []
     for folder in folders:
         recipe, folds = recipes[folder], folds_of[folder]
-        clips, store = open_store(test, recipe.trim, args.cache, skip_bad=args.skip_bad_clips,
-                                  sample_rate=folder.settings()["sample_rate"])
+        usable, store = open_store(test, make_trim(recipe.trim_db), args.data.cache, skip_bad=args.data.skip_bad_clips,
+                                   sample_rate=folder.settings()["sample_rate"])
+        clips = ClipDataset(usable.fnames, store, usable.targets)
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
-        tta = recipe.views(args.tta)
+        tta = recipe.views(run.tta)
         if tta:
-            print(f"{folder}: {tta} views beside the plain one")
+            print(f"{folder}: {tta} views besides the plain one")
         models = []
         for fold in folds:
-            model = folder.load(fold, competition.classes, device)
-            with explain_memory("Choose --device cpu, or a GPU with more memory."):
-                scores = probabilities(model, store, tta=tta, progress=f"{folder} fold {fold}")
-            models.append(pd.DataFrame(scores, clips.fnames, competition.classes))
-            print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.about.score:.4f}", flush=True)
-        predictions.append(blend(models, args.mean))
+            model = folder.load_model(fold, competition.classes, device)
+            models.append(predict_clips(model, clips, tta=tta, progress=f"{folder} fold {fold}"))
+            print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.metadata.score:.4f}", flush=True)
+        predictions.append(blend(models, ensemble.mean))
 
-    submission = blend(predictions, args.mean, weights)
-    if args.balance == "on" or (args.balance == "recipe" and all(recipes[folder].balance for folder in folders)):
-        means = class_means(submission, known)      # a few test clips alone have no mean to trust
+    submission = blend(predictions, ensemble.mean, weights)
+    if ensemble.balance == "on" or (ensemble.balance == "recipe" and all(recipes[each].balance for each in folders)):
+        means = class_means(submission, known)      # the means of a few test clips alone are not reliable
         submission, known = submission / means, known / means
     submission = fill_rows(submission, test.fnames)
-    stage = "" if args.stage == "curated" else f"-{args.stage}"
-    out = args.out or Path("submissions") / f"{'+'.join(dict.fromkeys(args.run))}{stage}.csv"
+    stage = "" if run.stage == "curated" else f"-{run.stage}"
+    out = ensemble.out or Path("submissions") / f"{'+'.join(dict.fromkeys(run.run))}{stage}.csv"
     write_submission(out, submission, test.fnames, competition.classes)
     print_out_of_fold(known, truth)
     print(f"{len(submission)} clips x {len(competition.classes)} classes -> {out}")
 
 
 def blend_out_of_fold(folds_of: dict[StageFolder, list[int]], truth: pd.DataFrame,
-                      args: Predict) -> tuple[np.ndarray | None, pd.DataFrame]:
-    """Weights of the runs, fitted before any balancing, or None for equal ones; and the blend for the clips that every
-    run has out-of-fold predictions of, one model of each run a clip."""
+                      options: EnsembleOptions) -> tuple[np.ndarray | None, pd.DataFrame]:
+    """Fit the weights of the runs, and blend their out-of-fold predictions.
+
+    Returns:
+        The weights, or None for equal ones; and the blend for the clips of which every run has an out-of-fold prediction,
+        before any balancing.
+    """
     frames = [folder.out_of_fold(folds) for folder, folds in folds_of.items()]
     shared = [fname for fname in frames[0].index if all(fname in frame.index for frame in frames)]
     frames = [frame.loc[shared] for frame in frames]
-    if args.weights == "equal" or len(frames) == 1:
-        return None, blend(frames, args.mean)
+    if options.weights == "equal" or len(frames) == 1:
+        return None, blend(frames, options.mean)
     truth = truth.loc[shared, frames[0].columns]
-    folds = next(iter(folds_of)).clips()["fold"].loc[shared]
-    nested = nested_blend(frames, truth, folds, args.mean)
-    return fit_weights(frames, truth, args.mean), nested
+    fold_of = next(iter(folds_of)).clips()["fold"].loc[shared]
+    nested = nested_blend(frames, truth, fold_of, options.mean)
+    return fit_weights(frames, truth, options.mean), nested
 
 
 def print_out_of_fold(scores: pd.DataFrame, truth: pd.DataFrame) -> None:
     if scores.empty:
-        return print("The runs share no out-of-fold clip, so the blend has no out-of-fold score.")
+        print("The runs share no out-of-fold clip, so the blend has no out-of-fold score.")
+        return
     score = lwlrap(truth=truth.loc[scores.index, scores.columns].to_numpy(), scores=scores.to_numpy())
-    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(scores)} clips, the plain view, one model of each run a "
-          "clip)")
+    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(scores)} clips, the plain view, one model of each run for "
+          "each clip)")
 
 
 if __name__ == "__main__":
-    run_script(main, goes_on=True)
+    run_script(main, resumable=True)

@@ -1,24 +1,24 @@
-"""Stage 1: train one model a fold on the noisy set, from random weights -> models/RUN/noisy/"""
-from tagging.cli import Train, parse
-from tagging.competition import open_competition
-from tagging.distributed import joined
-from tagging.errors import run_script
+"""Stage 1: train a model for each fold on the noisy set, from random weights -> models/RUN/noisy/"""
+from tagging.cli import TrainNoisy, parse_training, run_script
+from tagging.data.competition import open_competition
 from tagging.run import stage_folder
-from tagging.side_by_side import choose_devices
-from tagging.stage import train_stage
+from tagging.training.distributed import init_distributed
+from tagging.training.stage import StageOptions, train_stage
+from tagging.utils.devices import choose_devices
 
 
-@joined()
+@init_distributed()
 def main() -> None:
-    args = parse(Train, __doc__)
-    devices = choose_devices(args.device, args.devices)
-    competition = open_competition(args.data)
-    competition.announce_missing("curated", "test")     # better known now than after hours of stage 1
-    folder = stage_folder(args.models, args.run, "noisy")
-    print(f"recipe {args.recipe}, {competition.layout.name} layout in {competition.root}")
-    train_stage("noisy", competition, folder, args.knobs, folds=args.folds, cache=args.cache, devices=devices,
-                skip_bad=args.skip_bad_clips, parts=args.accumulate)
+    args = parse_training(TrainNoisy, __doc__)
+    devices = choose_devices(args.run.device, args.run.devices)
+    competition = open_competition(args.data.data)
+    competition.announce_missing("curated", "test")     # better known now than after hours of training
+    folder = stage_folder(args.run.models, args.run.run, "noisy")
+    print(f"recipe {args.run.recipe}, {competition.layout.name} layout in {competition.root}")
+    train_stage("noisy", competition, folder, args.knobs, StageOptions(
+        cache=args.data.cache, devices=devices, folds=args.run.folds, skip_bad=args.data.skip_bad_clips,
+        micro_batches=args.run.micro_batches))
 
 
 if __name__ == "__main__":
-    run_script(main, goes_on=True)
+    run_script(main, resumable=True)

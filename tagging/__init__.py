@@ -1,1 +1,5 @@
-"""Multi-label audio tagging: the library behind the four scripts, in the order in which the data flows."""
+"""Multi-label audio tagging: the library behind the four scripts and the tools.
+
+The packages stand in the order in which data flows through them. Each imports only from those before it:
+utils -> data -> modeling -> evaluation -> training -> reporting. `make lint` checks this.
+"""

@@ -1,73 +1,241 @@
-"""The command lines of what works on clips, made from dataclasses."""
-import argparse
+"""Command lines, generated from dataclasses with tyro. Options that several scripts share are declared here once."""
+import contextlib
+import faulthandler
+import os
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
 from tagging.errors import TaggingError
-from tagging.recipe import RECIPES, Recipe
-from tagging.run import stage_folder
+from tagging.recipe import (
+    NAMED_RECIPES,
+    RECIPES,
+    AudioKnobs,
+    AugmentationKnobs,
+    EvaluationKnobs,
+    NetworkKnobs,
+    Recipe,
+    Schedule,
+    TrainingKnobs,
+)
+from tagging.utils import interrupts
+from tagging.utils.logs import show_logs, write_event
 
 Arguments = TypeVar("Arguments")
+Flat = tyro.conf.OmitArgPrefixes       # a group of options whose names have no prefix
 
-
-@dataclass(frozen=True)
-class Common:
-    """What all three scripts on clips take."""
-    data: Path                              # competition folder, as Kaggle or Zenodo give it
-    models: Path = Path("models")           # where the runs lie
-    cache: Path = Path("data/cache")        # where decoded clips are kept; as large as the clips themselves
-    device: str = "auto"                    # auto is the GPU where there is one
-    skip_bad_clips: bool = False            # leave out clips that cannot be used, by name
+RENAMED = {"--accumulate": "--micro-batches"}      # old options, which keep working in this version
+GROUPS: dict[str, type] = {"network": NetworkKnobs, "audio": AudioKnobs, "augmentation": AugmentationKnobs,
+                           "training": TrainingKnobs, "evaluation": EvaluationKnobs}
+RECIPE_HELP = ("Named recipe that sets the defaults of all knobs below. "
+               + " ".join(f"{name}: {named.summary}" for name, named in NAMED_RECIPES.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Common):
-    """What both stages take."""
-    run: str                                # name of the run: models/RUN
-    recipe: str                             # the named recipe whose knobs, below, are the defaults
-    accumulate: int = 1                     # parts of a batch, for little memory; batch norm then sees the parts
-    folds: tuple[int, ...] = ()             # which folds to train; all, if none is named
-    devices: tuple[str, ...] = ()           # train a fold on each of several devices: 0 1 2 3 for four GPUs
-    knobs: Annotated[Recipe, tyro.conf.arg(name="")]
+class DataOptions:
+    """Competition and cache."""
+    data: Path                              # Competition folder in Kaggle's or Zenodo's layout.
+    cache: Path = Path("data/cache")        # Folder for the decoded clips. They take as much space as the clips.
+    skip_bad_clips: bool = False            # Drop clips that cannot be used, and list their names.
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCurated(Train):
-    """Stage 2 also says what it starts from. Without --recipe it takes stage 1's settings."""
-    noisy_run: str = ""                     # the run whose stage 1 it starts from; default is the run itself
-    from_scratch: bool = False              # start from random weights
-    noisy_labels: Path | None = None        # csv of soft labels for the noisy clips (tools.relabel)
+class ModelsOption:
+    """Runs."""
+    models: Path = Path("models")           # Folder that contains the runs.
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOption:
+    """Device."""
+    device: str = "auto"                    # Device to use: cpu, cuda, cuda:1 and so on. auto is the GPU if there is one.
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOption(ModelsOption):
+    """Run and stage."""
+    stage: Literal["noisy", "curated"] = "curated"      # Stage of the run to use.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRunOptions(ModelsOption, DeviceOption):
+    """The run and how it is computed."""
+    run: str                                # Name of the run. Its folder is models/NAME.
+    recipe: Annotated[str, tyro.conf.arg(help=RECIPE_HELP)] = "capstone"
+    folds: tuple[int, ...] = ()             # Numbers of the folds to train, from 1. By default all are trained.
+    devices: tuple[str, ...] = ()           # Several devices that train a fold each, such as 0 1 2 3 for four GPUs.
+    micro_batches: int = 1                  # Number of parts of each batch, trained one after the other to save memory.
+
+
+@dataclass(frozen=True, kw_only=True)
+class CuratedRunOptions(TrainingRunOptions):
+    """The run and how it is computed."""
+    noisy_run: str = ""                     # Run whose noisy stage gives the initial weights. By default the run itself.
+    from_scratch: bool = False              # Start from random weights.
+    noisy_labels: Path | None = None        # Csv of soft labels for the noisy clips, written by tools.relabel.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options of both training scripts."""
+    data: Flat[DataOptions]
+    run: Flat[TrainingRunOptions]
+    network: Flat[NetworkKnobs]
+    audio: Flat[AudioKnobs]
+    augmentation: Flat[AugmentationKnobs]
+    training: Flat[TrainingKnobs]
+    evaluation: Flat[EvaluationKnobs]
+    noisy: Schedule
+    curated: Schedule
+
+    @property
+    def knobs(self) -> Recipe:
+        """The recipe: the named one with the changes of the command line."""
+        flat = {knob.name: getattr(getattr(self, group), knob.name)
+                for group, kind in GROUPS.items() for knob in fields(kind)}
+        return Recipe(**flat, noisy=self.noisy, curated=self.curated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainNoisy(TrainOptions):
+    """train_noisy.py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCurated(TrainOptions):
+    """train_curated.py. Without --recipe it takes the settings of the run's noisy stage."""
+    run: Flat[CuratedRunOptions]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainNoisyHelp(TrainNoisy):
+    """The same without the options of the other stage, which --help hides and the script accepts."""
+    curated: tyro.conf.Suppress[Schedule]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCuratedHelp(TrainCurated):
+    """The same without the options of the other stage."""
+    noisy: tyro.conf.Suppress[Schedule]
 
 
 def parse(kind: type[Arguments], description: str) -> Arguments:
-    """Parse the command line, without a knob's default being written twice: it is the chosen recipe's.
+    """Parse the command line into a dataclass.
+
+    Args:
+        description: text above the options in --help.
+    Raises:
+        SystemExit: the command line is wrong, or asks for help.
+    """
+    return tyro.cli(kind, description=description, args=words(), prog=program())
+
+
+def parse_training(kind: type[TrainNoisy] | type[TrainCurated], description: str) -> TrainNoisy | TrainCurated:
+    """Parse the command line of a training script. The defaults of the knobs are those of the chosen recipe.
 
     Raises:
-        TaggingError: an unknown recipe, or a knob out of its range.
+        TaggingError: the recipe is unknown, or a knob is out of its range.
+        SystemExit: the command line is wrong, or asks for help.
     """
-    if not issubclass(kind, Train):
-        return tyro.cli(kind, description=description)
-    # The recipe has to be known before the knobs can be parsed, so the words that choose it are looked at first.
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe")
-    first.add_argument("--run")
-    first.add_argument("--noisy-run")
-    first.add_argument("--models", default="models")
-    first.add_argument("--from-scratch", action="store_true")
-    # tyro takes --noisy_run for --noisy-run too.
-    words, _ = first.parse_known_args([re.sub(r"^--[\w-]+", lambda option: option[0].replace("_", "-"), word)
-                                       for word in sys.argv[1:]])
-    name, knobs = words.recipe or "capstone", None
-    if words.recipe is None and kind is TrainCurated and words.run and not words.from_scratch:
-        stage1 = stage_folder(words.models, words.noisy_run or words.run, "noisy")
-        if stage1.settings_path.exists():
-            name, knobs = f"that of {stage1}", stage1.recipe()
-    if knobs is None and name not in RECIPES:
-        raise TaggingError(f"--recipe '{name}' is unknown. Choose {', '.join(RECIPES)}.")
-    default = kind(data=tyro.MISSING, run=tyro.MISSING, recipe=name, knobs=knobs or RECIPES[name])
-    return tyro.cli(kind, description=description, default=default)
+    given = words()
+    name, recipe = choose_recipe(kind, given)
+    asks_help = {"-h", "--help"} & set(given)
+    shown = {TrainNoisy: TrainNoisyHelp, TrainCurated: TrainCuratedHelp}[kind] if asks_help else kind
+    run = CuratedRunOptions if kind is TrainCurated else TrainingRunOptions
+    default = shown(
+        data=DataOptions(data=tyro.MISSING), run=run(run=tyro.MISSING, recipe=name), noisy=recipe.noisy,
+        curated=recipe.curated,
+        **{group: knobs(**{knob.name: getattr(recipe, knob.name) for knob in fields(knobs)})
+           for group, knobs in GROUPS.items()})
+    return tyro.cli(shown, description=description, default=default, args=given, prog=program())
+
+
+def choose_recipe(kind: type, given: list[str]) -> tuple[str, Recipe]:
+    """Return the recipe whose knobs are the defaults, and its name. It must be known before the knobs are parsed.
+
+    Raises:
+        TaggingError: the recipe is unknown.
+    """
+    run, recipe, noisy_run = (option(given, name) for name in ("--run", "--recipe", "--noisy-run"))
+    if recipe is None and kind is TrainCurated and run and "--from-scratch" not in given:
+        from tagging.run import stage_folder  # imports torch, which --help does not need
+        noisy = stage_folder(Path(option(given, "--models") or "models"), noisy_run or run, "noisy")
+        if noisy.settings_path.exists():
+            return f"that of {noisy}", noisy.recipe()
+    name = recipe or "capstone"
+    if name not in RECIPES:
+        from tagging.data.tables import did_you_mean
+        raise TaggingError(f"--recipe '{name}' is unknown.{did_you_mean(name, list(RECIPES))} "
+                           f"Choose {', '.join(RECIPES)}.")
+    return name, RECIPES[name]
+
+
+def option(given: list[str], name: str) -> str | None:
+    """Return the value of an option on the command line, the last one if it is given several times."""
+    values = [word.removeprefix(f"{name}=") for word in given if word.startswith(f"{name}=")]
+    values += [value for word, value in zip(given, given[1:]) if word == name]
+    return values[-1] if values else None
+
+
+def words() -> list[str]:
+    """Return the words of the command line, with old and underscored names of options replaced by today's."""
+    given = []
+    for word in sys.argv[1:]:
+        match = re.match(r"--[\w-]+", word)
+        if match:
+            name = match[0].replace("_", "-")
+            if name in RENAMED:
+                print(f"note: {name} is now called {RENAMED[name]}. The old name will be removed.", file=sys.stderr)
+            word = RENAMED.get(name, name) + word[match.end():]
+        given.append(word)
+    return given
+
+
+def program() -> str:
+    """Return how the user started this program: python predict.py, or python -m tools.NAME."""
+    path = Path(sys.argv[0])
+    if path.parent.name in ("tools", "benchmark"):
+        name = path.parent.name if path.stem == "__main__" else path.stem
+        return f"python -m tools.{name}"
+    return f"python {path.name}"
+
+
+def run_script(main: Callable[[], object], resumable: bool = False) -> None:
+    """Run `main`, and print its errors without a traceback.
+
+    The exit code is 2 after a `TaggingError`, 143 after SIGTERM and 130 after Ctrl-C.
+
+    Args:
+        resumable: whether the same command resumes after an interruption.
+    """
+    interrupts.install_handlers()
+    with contextlib.suppress(AttributeError, ValueError, OSError):      # a stderr without a file
+        faulthandler.enable(sys.__stderr__)     # if a disk vanishes under a memory map, this tells where
+    with show_logs() as events:
+        try:
+            main()
+        except TaggingError as error:
+            fail(str(error), 2, events)
+        except BrokenPipeError:         # `| head` has enough lines
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # or the last flush fails
+            sys.exit(141)
+        except OSError as error:        # a disk that is gone, for example; expected errors are TaggingErrors
+            fail(f"{error.filename or 'a file'} could not be used: {error.strerror or error}. Check the disk and the "
+                 "permissions, and run the same command again.", 2, events)
+        except interrupts.Stopped as stop:
+            print(f"{stop}." + (" Run the same command again to resume." if resumable else ""), file=sys.stderr)
+            sys.exit(stop.exit_code)
+
+
+def fail(message: str, code: int, events: object) -> None:
+    """Print an error, or send it to the process that started this one, and exit."""
+    if events:
+        write_event(events, error=message)
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

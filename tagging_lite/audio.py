@@ -50,6 +50,11 @@ class RemoveSilence:
         return max(0, int(loud[0] - 1) * hop), min(len(wave), int(loud[-1] + 2) * hop)
 
 
+def make_trim(trim_db: float) -> RemoveSilence | None:
+    """Return the trimming for a threshold in dB below the loudest frame. 0 keeps the silence: None."""
+    return RemoveSilence(threshold=trim_db) if trim_db else None
+
+
 def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, str]:
     """Decode and trim one clip of a competition, which has to be mono.
 
@@ -65,7 +70,7 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, 
             if file.frames > LONGEST:
                 raise SoundError(f"too long: {file.frames} samples where at most {LONGEST} are read; cut it")
             wave = join(block[:, 0] for block in decode(file))
-            demand_sound(wave)
+            require_sound(wave)
             return trimmed(wave, file.samplerate, trim), file.samplerate, ""
     except SoundError as error:
         return join(()), 0, str(error)
@@ -146,7 +151,7 @@ def has_sound(wave: np.ndarray) -> bool:
     return len(wave) > 0 and wave.min() != wave.max()
 
 
-def demand_sound(wave: np.ndarray) -> None:
+def require_sound(wave: np.ndarray) -> None:
     """
     Raises:
         SoundError: there is nothing to hear.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tagging_lite.errors import SoundError, TaggingError
-from tagging_lite.tagger import Heard, Tagger
+from tagging_lite.tagger import Tagger, TagResult
 
 # What libsndfile reads; a file that is named itself is tried whatever it is called.
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
@@ -39,14 +39,14 @@ def tag_paths(tagger: Tagger, args: argparse.Namespace,
         raise TaggingError("--top must be 1 or more, and --threshold from 0 to 1.")
     faults = []
 
-    def heard() -> Iterator[tuple[Path, Heard]]:
+    def result() -> Iterator[tuple[Path, TagResult]]:
         for path in progress(list(find_sounds(args.paths))):
             try:
-                yield path, tagger.listen(path, args.timeline)
+                yield path, tagger.tag_file(path, args.timeline)
             except SoundError as error:
                 faults.append(f"{path}: {error}")
 
-    FORMATS[args.format](heard(), tagger, args.top, args.threshold)
+    FORMATS[args.format](result(), tagger, args.top, args.threshold)
     sys.stdout.flush()
     if faults:
         print(f"{len(faults)} files could not be tagged:", *faults, sep="\n  ", file=sys.stderr)
@@ -81,16 +81,16 @@ def complain(error: OSError) -> None:
     raise TaggingError(f"{error.filename} cannot be read: {error.strerror}. Check its rights, or name other folders.")
 
 
-Results = Iterable[tuple[Path, Heard]]
+Results = Iterable[tuple[Path, TagResult]]
 
 
 def write_text(results: Results, tagger: Tagger, top: int, threshold: float) -> None:
     def line(probabilities: np.ndarray) -> str:
         return "  ".join(f"{name} {value:.2f}" for name, value in tagger.best(probabilities, top, threshold)) or "-"
 
-    for path, heard in results:
-        print(f"{path}  {line(heard.probabilities)}", flush=True)
-        for second, row in enumerate(() if heard.timeline is None else heard.timeline):
+    for path, result in results:
+        print(f"{path}  {line(result.probabilities)}", flush=True)
+        for second, row in enumerate(() if result.timeline is None else result.timeline):
             print(f"  {second // 60:3}:{second % 60:02}  {line(row)}")
 
 
@@ -98,8 +98,8 @@ def write_csv(results: Results, tagger: Tagger, top: int, threshold: float) -> N
     """A row a tag; `second` is empty for the tags of the whole file."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "second", "tag", "probability"])
-    for path, heard in results:
-        rows = [("", heard.probabilities), *enumerate(() if heard.timeline is None else heard.timeline)]
+    for path, result in results:
+        rows = [("", result.probabilities), *enumerate(() if result.timeline is None else result.timeline)]
         writer.writerows([path, second, name, f"{value:.6f}"]
                          for second, row in rows for name, value in tagger.best(row, top, threshold))
 
@@ -107,8 +107,8 @@ def write_csv(results: Results, tagger: Tagger, top: int, threshold: float) -> N
 def write_json(results: Results, tagger: Tagger, top: int, threshold: float) -> None:
     """One list, an object a file, written as they come."""
     print("[", end="")
-    for number, (path, heard) in enumerate(results):
-        entry = {"path": str(path)} | tagger.describe(heard, top, threshold)
+    for number, (path, result) in enumerate(results):
+        entry = {"path": str(path)} | tagger.describe(result, top, threshold)
         print(",\n " if number else "\n ", json.dumps(entry, ensure_ascii=False), sep="", end="", flush=True)
     print("\n]")
 

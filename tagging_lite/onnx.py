@@ -7,9 +7,10 @@ import onnxruntime
 
 from tagging_lite.audio import RATES
 from tagging_lite.errors import TaggingError
-from tagging_lite.tagger import Hearing, Tagger
+from tagging_lite.tagger import ModelInfo, Tagger
 
-KIND = "audio-tagging onnx 2"       # raise the number when older code would read a newer file wrongly
+KIND = "audio-tagging onnx 3"       # increase the number when older code would misread a newer file
+INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing"}     # where a file of each kind describes its model
 REMEDY = "Write it with `python -m tools.export --run NAME`."
 
 
@@ -23,22 +24,23 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
     """
     session = open_session(path, threads)
     try:
-        about = json.loads(session.get_modelmeta().custom_metadata_map["hearing"])
-        hearing = Hearing(tuple(map(str, about["classes"])), int(about["sample_rate"]), int(about["window"]),
+        metadata = session.get_modelmeta().custom_metadata_map
+        about = json.loads(metadata[INFO_KEYS[metadata["kind"]]])
+        info = ModelInfo(tuple(map(str, about["classes"])), int(about["sample_rate"]), int(about["window"]),
                           float(about["overlap"]), float(about["trim_db"]), str(about["pooling"]))
         outputs = {output.name: output.shape for output in session.get_outputs()}
-        if not (RATES[0] <= hearing.sample_rate <= RATES[1] and hearing.window > 0 and 0 <= hearing.overlap < 1
-                and hearing.trim_db >= 0 and hearing.pooling in ("mean", "maximum")
-                and outputs["logits"][-1] == len(hearing.classes)):
-            raise ValueError(hearing)
+        if not (RATES[0] <= info.sample_rate <= RATES[1] and info.window > 0 and 0 <= info.overlap < 1
+                and info.trim_db >= 0 and info.pooling in ("mean", "maximum")
+                and outputs["logits"][-1] == len(info.classes)):
+            raise ValueError(info)
     except (LookupError, TypeError, ValueError) as error:
-        raise TaggingError(f"{path} does not say rightly what it hears ({error!r}). {REMEDY}") from error
+        raise TaggingError(f"{path} has invalid metadata ({error!r}). {REMEDY}") from error
 
     def logits(waves: np.ndarray) -> np.ndarray:
         """(windows, samples) int16 -> (windows, models, classes)"""
         return session.run(["logits"], {"waves": waves.astype(np.float32) / 32768})[0]
 
-    return Tagger(hearing, logits)
+    return Tagger(info, logits)
 
 
 def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -55,6 +57,6 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     except Exception as error:      # onnxruntime has an exception type for each of its codes, and hides them
         raise TaggingError(f"{path} is damaged, or no ONNX model: {error}. {REMEDY}") from error
     kind = session.get_modelmeta().custom_metadata_map.get("kind")
-    if kind != KIND:
-        raise TaggingError(f"{path} is of the kind '{kind}' where '{KIND}' is read. {REMEDY}")
+    if kind not in INFO_KEYS:
+        raise TaggingError(f"{path} is of kind '{kind}', and '{KIND}' is expected. {REMEDY}")
     return session

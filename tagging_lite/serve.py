@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from tagging_lite.audio import demand_sound, join, read_mono
+from tagging_lite.audio import join, read_mono, require_sound
 from tagging_lite.errors import SoundError, TaggingError
 from tagging_lite.onnx import load_onnx
 from tagging_lite.pictures import bars_figure, log_mel_figure, png
@@ -77,26 +77,26 @@ def make_app(tagger: Tagger, limits: Limits) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict:
-        return {"status": "ok", "classes": tagger.hearing.classes, "sample_rate": tagger.hearing.sample_rate}
+        return {"status": "ok", "classes": tagger.info.classes, "sample_rate": tagger.info.sample_rate}
 
     @app.post("/tags")
     async def tags(request: Request, top: Top = 5, threshold: Threshold = 0.0, timeline: bool = False) -> dict:
         return await answer(request, lambda path: tagger.describe(
-            tagger.listen(path, timeline, limits.sound_seconds), top, threshold))
+            tagger.tag_file(path, timeline, limits.sound_seconds), top, threshold))
 
     @app.post("/tags.png")
     async def tags_picture(request: Request, top: Top = 10, threshold: Threshold = 0.0) -> Response:
         def draw(path: Path) -> bytes:
-            heard = tagger.listen(path, longest=limits.sound_seconds)
-            return png(bars_figure(tagger.best(heard.probabilities, top, threshold)))
+            result = tagger.tag_file(path, longest=limits.sound_seconds)
+            return png(bars_figure(tagger.best(result.probabilities, top, threshold)))
         return Response(await answer(request, draw), media_type="image/png")
 
     @app.post("/spectrogram.png")
     async def spectrogram(request: Request) -> Response:
         def draw(path: Path) -> bytes:
-            wave = join(read_mono(path, tagger.hearing.sample_rate, limits.sound_seconds))
-            demand_sound(wave)
-            return png(log_mel_figure(wave, tagger.hearing.sample_rate))
+            wave = join(read_mono(path, tagger.info.sample_rate, limits.sound_seconds))
+            require_sound(wave)
+            return png(log_mel_figure(wave, tagger.info.sample_rate))
         return Response(await answer(request, draw), media_type="image/png")
 
     return app

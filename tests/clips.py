@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from tagging import waves
-from tagging.competition import Clips
+from tagging.data import waveforms
+from tagging.data.competition import Clips
 
 RATE = 16_000
 MARGIN = 12_000
@@ -15,7 +15,7 @@ MARGIN = 12_000
 @pytest.fixture(autouse=True)
 def small_margin(monkeypatch):
     """The real margin would write 16 MB for every store."""
-    monkeypatch.setattr(waves, "MARGIN", MARGIN)
+    monkeypatch.setattr(waveforms, "MARGIN", MARGIN)
 
 
 def noise(samples, seed=0):

@@ -16,8 +16,8 @@ import soundfile
 from conftest import ROOT
 from gradio_client import Client, handle_file
 
-from tagging.competition import open_competition
-from tagging.tables import read_scores
+from tagging.data.competition import open_competition
+from tagging.data.tables import read_scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -10,8 +10,8 @@ import soundfile
 from clips import RATE, clips_of, noise, whole, write_clips
 from clips import small_margin as small_margin
 
+from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError
-from tagging.waves import open_store
 from tagging_lite.audio import RemoveSilence
 
 PARITY = Path(__file__).parent / "data" / "parity.npz"

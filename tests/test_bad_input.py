@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import ROOT, TINY, Workshop
 
-from tagging.tables import read_scores
+from tagging.data.tables import read_scores
 
 RATE = 16_000
 

@@ -7,12 +7,13 @@ import pytest
 import soundfile
 import torch
 
-from tagging import waves
-from tagging.batches import Examples, TrainingBatches
-from tagging.competition import Clips
-from tagging.model import About, Model
+from tagging.data import waveforms
+from tagging.data.competition import Clips
+from tagging.data.folds import ClipDataset
+from tagging.data.waveforms import WaveStore, open_store
+from tagging.modeling.model import Model, ModelMetadata
 from tagging.recipe import SMOKE
-from tagging.waves import WaveStore, open_store
+from tagging.training.batches import TrainingBatches
 
 RATE, SIZE = 8000, 2000
 RECIPE = replace(SMOKE, network="timm:test_resnet", crop_seconds=SIZE / RATE, mels=16, frames=32, mask_width=(0, 0),
@@ -27,13 +28,13 @@ def make_examples(folder, name, count, first):
     for path in paths:
         soundfile.write(path, rng.integers(-9000, 9000, 3000).astype(np.int16), RATE)
     clips = Clips("noisy", folder / "a.csv", pd.Index([path.name for path in paths]), paths, None)
-    return Examples(clips.fnames, open_store(clips, None, folder / "cache")[1],
+    return ClipDataset(clips.fnames, open_store(clips, None, folder / "cache")[1],
                     np.eye(CURATED + NOISY, dtype=int)[first:first + count])
 
 
 @pytest.fixture
 def both(tmp_path, monkeypatch):
-    monkeypatch.setattr(waves, "MARGIN", 4000)
+    monkeypatch.setattr(waveforms, "MARGIN", 4000)
     return make_examples(tmp_path, "c", CURATED, 0), make_examples(tmp_path, "n", NOISY, CURATED)
 
 
@@ -41,7 +42,7 @@ def batches_of(both, step=0, **knobs):
     of_stage = {"mixup", "wave_mix", "speed"} & knobs.keys()
     curated = replace(RECIPE.curated, **{name: knobs.pop(name) for name in of_stage})
     classes = tuple(map(str, range(CURATED + NOISY)))
-    model = Model(About("curated", 1, classes, RATE, replace(RECIPE, curated=curated, **knobs)))
+    model = Model(ModelMetadata("curated", 1, classes, RATE, replace(RECIPE, curated=curated, **knobs)))
     batches = TrainingBatches(model, *both)
     batches.image_size, batches.progress.step = 32, step
     return batches

@@ -12,10 +12,10 @@ import soundfile
 import torch
 from torch import nn
 
-from tagging.augment import resize
+from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError
+from tagging.modeling.transforms import resize
 from tagging.recipe import RECIPES, SMOKE, Schedule
-from tagging.waves import open_store
 from tools.benchmark import __main__ as benchmark
 from tools.benchmark import sounds, step
 from tools.benchmark.measure import Row, a_second

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tagging.competition import BAD_CURATED_CLIPS, find_clips, open_competition
+from tagging.data.competition import BAD_CURATED_CLIPS, find_clips, open_competition
 from tagging.errors import TaggingError
 
 CLASSES = ("Meow", "Chink, clink", "Bark")         # not sorted: the order is the file's

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT, TINY, Workshop
 from safetensors.torch import load_file
 
-from tagging.files import read_json
+from tagging.utils.files import read_json
 
 # Two folds of four epochs of two steps, in two cycles.
 STEPS = (*TINY, "--noisy.epochs", "2", "2", "--noisy.lrs", "3e-3", "1e-3", "--noisy.sizes", "32", "48")
@@ -81,7 +81,6 @@ def test_a_run_of_two_processes_that_is_stopped_goes_on_in_one(workshop, alone):
 
 
 def test_a_run_of_one_process_goes_on_in_two_and_outlives_one_of_them(workshop, alone, monkeypatch):
-    from tagging import train
 
     def step(learner):
         steps.append(learner)
@@ -115,7 +114,7 @@ def test_an_error_of_all_processes_is_said_once_and_ends_them(workshop):
 
 
 def test_more_processes_than_clips_of_a_batch(workshop, expect_error, monkeypatch):
-    monkeypatch.setattr("tagging.distributed.size", lambda: 17)
-    monkeypatch.setattr("tagging.distributed.told", lambda value: value)
-    monkeypatch.setattr("tagging.distributed.stop_together", lambda: None)
+    monkeypatch.setattr("tagging.training.distributed.size", lambda: 17)
+    monkeypatch.setattr("tagging.training.distributed.told", lambda value: value)
+    monkeypatch.setattr("tagging.training.distributed.sync_stop", lambda: None)
     expect_error(workshop.train("train_noisy.py", "r", *TINY), "batch of 16", "17 processes")

@@ -3,7 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tagging.ensemble import (
+from tagging.data.tables import read_scores
+from tagging.errors import TaggingError
+from tagging.evaluation.ensemble import (
     blend,
     check_submission,
     class_means,
@@ -12,9 +14,7 @@ from tagging.ensemble import (
     nested_blend,
     write_submission,
 )
-from tagging.errors import TaggingError
 from tagging.metric import lwlrap
-from tagging.tables import read_scores
 
 CLIPS, CLASSES = ["b.wav", "a.wav"], ["Meow", "Bark"]       # neither is sorted: the given order is kept
 

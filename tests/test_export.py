@@ -10,8 +10,8 @@ import torch
 from conftest import ROOT
 
 from tagging.errors import TaggingError
-from tagging.infer import make_tagger
-from tagging.model import About, Model
+from tagging.evaluation.predict import make_tagger
+from tagging.modeling.model import Model, ModelMetadata
 from tagging.recipe import RECIPES, Recipe, Schedule
 from tagging_lite.onnx import KIND, load_onnx
 from tools.export import ConvolvedLogMel, made_up_sounds, write_onnx
@@ -26,7 +26,7 @@ def build_model(seed=0, **knobs):
         "network": "timm:test_resnet", "crop_seconds": 0.5, "mels": 32, "frames": 32, "mask_width": (0, 4),
         "curated": Schedule((1,), (1e-3,), (48,)), **knobs})
     torch.manual_seed(seed)
-    return Model(About("curated", 1, CLASSES, RATE, recipe, mean=-30.0, std=15.0)).eval()
+    return Model(ModelMetadata("curated", 1, CLASSES, RATE, recipe, mean=-30.0, std=15.0)).eval()
 
 
 @pytest.fixture(scope="module")

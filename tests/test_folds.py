@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
+from tagging.data.folds import assign_folds, choose_test
 from tagging.errors import TaggingError
-from tagging.folds import assign_folds, choose_test
 
 
 def rare_labels(clips=300, classes=25, seed=0):

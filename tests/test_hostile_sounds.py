@@ -12,10 +12,10 @@ from hostile import CASES, EDITS, damage, outcome, put, run_cases
 from hostile import watchdog as watchdog  # pytest runs it around every test of this file
 from hypothesis import strategies as st
 
-from tagging import waves
-from tagging.competition import Clips
+from tagging.data import waveforms
+from tagging.data.competition import Clips
+from tagging.data.waveforms import RemoveSilence, load_clip, open_store
 from tagging.errors import TaggingError
-from tagging.waves import RemoveSilence, load_clip, open_store
 
 RATE = 16_000
 SUBTYPES = ("PCM_16", "PCM_24", "PCM_U8", "FLOAT", "DOUBLE", "ULAW")
@@ -194,7 +194,7 @@ def test_a_small_file_of_a_long_sound_does_not_fill_the_memory(tmp_path, kind, s
 
 
 def test_every_damaged_clip_of_a_set_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(waves, "MARGIN", 1000)
+    monkeypatch.setattr(waveforms, "MARGIN", 1000)
     bad = {f"{number}.wav": content[:len(content) // 3] for number, content in enumerate(SOUNDS[:8])}
     paths = [put(tmp_path / name, content) for name, content in [*bad.items(), ("good.wav", WAVS["PCM_16"])]]
     clips = Clips("noisy", tmp_path / "t.csv", pd.Index([path.name for path in paths]), paths, np.ones((len(paths), 1)))

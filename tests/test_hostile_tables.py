@@ -9,9 +9,9 @@ from hostile import CASES, EDITS, damage, outcome, put, refused, run_cases
 from hostile import watchdog as watchdog  # pytest runs it around every test of this file
 from hypothesis import strategies as st
 
-from tagging.competition import open_competition, read_header, read_vocabulary
-from tagging.ensemble import check_submission
-from tagging.tables import join_labels, read_labels, read_scores, read_table, read_truth
+from tagging.data.competition import open_competition, read_header, read_vocabulary
+from tagging.data.tables import join_labels, read_labels, read_scores, read_table, read_truth
+from tagging.evaluation.ensemble import check_submission
 
 # --- csv files ---
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from tagging import checkpoint as checkpoints
-from tagging.checkpoint import CheckpointWriter, Progress, load_checkpoint
-from tagging.model import KIND, About, Model, load_model
-from tagging.ranger import Ranger, decay_groups
+from tagging.modeling.model import KIND, Model, ModelMetadata, load_model
+from tagging.modeling.weights import checksum, read_weights, write_weights
 from tagging.recipe import SMOKE
-from tagging.weights import checksum, read_weights, write_weights
+from tagging.training import checkpoint as checkpoints
+from tagging.training.checkpoint import CheckpointWriter, Progress, load_checkpoint
+from tagging.training.optimizer import Ranger, decay_groups
 
 WEIGHTS_KIND = "hostile test 1"
 TENSORS = {"a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3) / 7, "count": torch.tensor(5)}
@@ -161,7 +161,7 @@ def test_weights_from_strangers_cannot_run_code(tmp_path):
 # A small network of timm's: the files are of 1.5 MB, so the cases of whole models are fewer.
 RECIPE = replace(SMOKE, network="timm:test_resnet", crop_seconds=0.25, mels=32, frames=32,
                  noisy=replace(SMOKE.noisy, sizes=(32,)), curated=replace(SMOKE.curated, sizes=(32,)))
-MODEL = About("curated", 1, ("Bark", "Meow"), 16_000, RECIPE, -31.25, 12.5, 0.875)
+MODEL = ModelMetadata("curated", 1, ("Bark", "Meow"), 16_000, RECIPE, -31.25, 12.5, 0.875)
 ODD_VALUES = [None, True, 0, -1, 1, 1.5, 10**6, 10**9, 10**400, float("inf"), float("nan"), 1e-300, "", "x", [], [0],
               [10**9], ["x"], [[]], {}, {"x": 1}, "timm:", "timm:hf-hub:timm/x", "timm:test_resnet.none", "../x"]
 REMOVE = object()       # stands for no value at all
@@ -187,7 +187,7 @@ def test_a_damaged_model_is_the_same_or_refused(tmp_path, model, model_file):
     def check(edits):
         loaded = outcome(put(tmp_path / "m.safetensors", damage(model_file, edits)), load_model)
         if not refused(loaded):
-            assert loaded.about == model.about and same(loaded.network.state_dict(), model.network.state_dict())
+            assert loaded.about == model.metadata and same(loaded.network.state_dict(), model.network.state_dict())
     edits = EDITS.map(lambda edits: [(kind, place % (9000 if value % 2 else 2**24), value)
                                      for kind, place, value in edits])     # the header is 9000 bytes of 1.5 million
     run_cases(check, edits, CASES // 20)
@@ -240,7 +240,7 @@ class Small(Model):
 
     def __init__(self):
         nn.Module.__init__(self)
-        self.about, self.network = MODEL, nn.Sequential(OrderedDict(head=nn.Linear(3, 2)))
+        self.metadata, self.network = MODEL, nn.Sequential(OrderedDict(head=nn.Linear(3, 2)))
 
 
 def trained_small(steps=7):

@@ -7,7 +7,7 @@ from conftest import JOINT, TINY, Workshop, mislabel_a_noisy_clip
 
 def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeypatch):
     """Of a fold's own noisy clips it sees none: only then can it judge them."""
-    from tagging import stage
+    from tagging.training import stage
     assert workshop.train("train_noisy.py", "joint", *TINY, "--folds", 1).code == 0     # for its clips.csv
     folds = pd.read_csv(workshop.stage("joint", "noisy") / "clips.csv", index_col="fname").fold
     seen, train_fold = {}, stage.train_fold

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Result, Workshop
 
-from tagging.tables import read_scores
+from tagging.data.tables import read_scores
 from tools.kaggle_kernel import kaggle_name
 
 # What Kaggle's image has of what this repository needs: it has what Colab's has, which is listed in

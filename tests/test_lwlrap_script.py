@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import label_ranking_average_precision_score
 
-from tagging.tables import join_labels
+from tagging.data.tables import join_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["Bark", "Meow", "Chink, clink", "Möwe", "Tap water", "Never heard"]     # the last one has no label

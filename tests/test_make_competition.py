@@ -10,7 +10,7 @@ import soundfile
 from conftest import TINY, Workshop
 
 from tagging import errors
-from tagging.competition import open_competition
+from tagging.data.competition import open_competition
 from tools import make_competition
 
 RATE = 16_000

@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from tagging.augment import resize
 from tagging.errors import TaggingError
-from tagging.model import KIND, About, Model, choose_device, load_model
+from tagging.modeling.model import KIND, Model, ModelMetadata, load_model
+from tagging.modeling.transforms import resize
+from tagging.modeling.weights import write_weights
 from tagging.recipe import SMOKE
-from tagging.weights import write_weights
+from tagging.utils.devices import choose_device
 
 # A small network of timm's: the files are of 1.5 MB.
 RECIPE = replace(SMOKE, network="timm:test_resnet", crop_seconds=0.25, mels=32, frames=32,
                  noisy=replace(SMOKE.noisy, sizes=(48,)), curated=replace(SMOKE.curated, sizes=(32,)))
-ABOUT = About("curated", 3, ("Bark", "Meow", 'Drawer "open" & close', "Ñandú"), 16_000, RECIPE, -31.25, 12.5, 0.875)
+ABOUT = ModelMetadata("curated", 3, ("Bark", "Meow", 'Drawer "open" & close', "Ñandú"), 16_000, RECIPE, -31.25, 12.5, 0.875)
 
 
 def waves(count=3, seed=0):
@@ -187,7 +188,7 @@ def test_a_network_of_one_size_gets_it_in_both_stages():
 
 def test_amend_sets_what_is_known_later():
     own = Model(replace(ABOUT, mean=0.0, std=1.0, score=None))
-    own.amend(mean=-31.25, std=12.5, score=0.875)
+    own.update(mean=-31.25, std=12.5, score=0.875)
     assert own.about == ABOUT
 
 

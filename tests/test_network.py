@@ -8,9 +8,9 @@ import torch
 from fastai.layers import SimpleSelfAttention
 from torch import nn
 
-from tagging import network
 from tagging.errors import TaggingError
-from tagging.network import XRESNETS, build_network, max_blur_pool
+from tagging.modeling import network
+from tagging.modeling.network import XRESNETS, build_network, max_blur_pool
 
 
 def images(count, size):

@@ -12,9 +12,9 @@ from conftest import ROOT, TINY, Workshop, classes_of, weighted_lrap
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tagging.competition import open_competition
-from tagging.tables import read_labels, read_scores
-from tagging.waves import open_store
+from tagging.data.competition import open_competition
+from tagging.data.tables import read_labels, read_scores
+from tagging.data.waveforms import open_store
 from tagging_lite.audio import RemoveSilence
 
 
@@ -99,9 +99,10 @@ def test_another_seed_gives_other_weights(trained, workshop):
 
 def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monkeypatch):
     """Every crop that is cut before the weights are written is traced back to its clip in the store's file."""
-    from tagging import stage, train, waves
+    from tagging.data import waveforms
+    from tagging.training import stage
     seen, phase = {"training": set(), "out of fold": set()}, ["training"]
-    crops = waves.WaveStore.crops
+    crops = waveforms.WaveStore.crops
 
     def spy(store, clips, starts, size):
         seen[phase[0]].update(store.offsets[clips].tolist())
@@ -114,10 +115,10 @@ def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monke
         finally:
             phase[0] = before
 
-    looked = train.clip_logits
-    monkeypatch.setattr(waves.WaveStore, "crops", spy)
-    monkeypatch.setattr(train, "clip_logits", validation)
-    monkeypatch.setattr("tagging.infer.clip_logits", validation)
+    looked = train.predict_logits
+    monkeypatch.setattr(waveforms.WaveStore, "crops", spy)
+    monkeypatch.setattr(train, "predict_logits", validation)
+    monkeypatch.setattr("tagging.evaluation.predict.predict_logits", validation)
     stores = []
     open_store = stage.open_store
     monkeypatch.setattr(stage, "open_store", lambda *a, **k: stores.append(open_store(*a, **k)) or stores[-1])

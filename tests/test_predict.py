@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from conftest import TINY, Workshop, classes_of, weighted_lrap
 
-from tagging.ensemble import blend, fit_weights, nested_blend
-from tagging.tables import read_labels, read_scores
+from tagging.data.tables import read_labels, read_scores
+from tagging.evaluation.ensemble import blend, fit_weights, nested_blend
 
 
 def test_prediction_writes_a_checked_submission_and_scores_the_blend(trained, tmp_path):
@@ -90,7 +90,7 @@ def test_a_run_of_weight_0_is_left_out_of_everything(two_runs, tmp_path, monkeyp
     shutil.copytree(two_runs.folder / "models", tmp_path / "models")
     shop = Workshop(tmp_path, two_runs.data)
     let_balance(shop, "first")
-    monkeypatch.setattr("tagging.ensemble.fit_weights", lambda frames, *_: np.array([1.0, 0])[:len(frames)])
+    monkeypatch.setattr("tagging.evaluation.ensemble.fit_weights", lambda frames, *_: np.array([1.0, 0])[:len(frames)])
     for runs, out in ((("first",), "one.csv"), (("first", "second"), "two.csv")):
         result = shop.predict("first", "--run", *runs, "--weights", "fitted", "--out", tmp_path / out)
         assert result.code == 0, result.err

@@ -11,8 +11,8 @@ import torch
 import yaml
 from conftest import ROOT, Result, Workshop
 
-from tagging.files import new_folder
-from tagging.tables import read_scores
+from tagging.data.tables import read_scores
+from tagging.utils.files import new_folder
 from tools.publish import table_cell, without_paths
 
 

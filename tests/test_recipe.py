@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tagging.errors import TaggingError
-from tagging.recipe import CAPSTONE, CAPSTONE_EXECUTED, PODIUM, RECIPES, SMOKE, Schedule, recipe_from_dict
+from tagging.recipe import CAPSTONE, CAPSTONE_EXECUTED, PODIUM, RECIPES, SMOKE, Schedule
+from tagging.settings import recipe_from_dict
 
 
 def knobs_of(recipe):

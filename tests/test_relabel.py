@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import JOINT, TINY, Workshop, classes_of, mislabel_a_noisy_clip
 
-from tagging.competition import open_competition
+from tagging.data.competition import open_competition
+from tagging.data.folds import FoldedClips, open_folds
+from tagging.data.tables import read_soft_labels
 from tagging.errors import TaggingError
-from tagging.infer import probabilities
-from tagging.model import load_model
+from tagging.evaluation.predict import predict_probabilities
+from tagging.modeling.model import load_model
 from tagging.run import StageFolder
-from tagging.stage import FoldedClips, open_folds
-from tagging.tables import read_soft_labels
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,14 @@ def test_each_noisy_clip_is_judged_by_the_model_that_has_not_seen_it(judged):
     labels = soft_labels(judged)
     assert list(labels.columns) == classes_of(judged) and list(labels.index) == list(noisy.clips.fnames)
     for fold in (1, 2):
-        clips = noisy.of(fold)
+        clips = noisy.valid(fold)
         model = load_model(judged.stage("first", "curated") / f"fold{fold}.safetensors", torch.device("cpu"))
-        expected = 0.3 * clips.targets + 0.7 * probabilities(model, clips.store, tta=2)
+        expected = 0.3 * clips.targets + 0.7 * predict_probabilities(model, clips.store, tta=2)
         np.testing.assert_allclose(labels.loc[clips.fnames], expected, atol=1e-5)
 
 
 def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, monkeypatch, expect_error):
-    from tagging import stage
+    from tagging.training import stage
     labels = soft_labels(judged)
     edited = labels.drop(index=labels.index[3])[labels.columns[::-1]]
     edited.iloc[0] = 0.25
@@ -66,7 +66,7 @@ def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, m
             assert "and 89 of the noisy set" in result.out and "enough" in result.err
     noisy = noisy_set(judged)
     for fold, examples in seen.items():
-        expected = noisy.but(fold)
+        expected = noisy.train(fold)
         kept = expected.fnames != labels.index[3]
         assert list(examples.fnames) == list(expected.fnames[kept])
         np.testing.assert_array_equal(examples.store.checksums, expected.store.checksums[kept])
@@ -100,7 +100,7 @@ def test_what_is_told_of_a_second_round_says_that_its_scores_are_too_good(judged
 @pytest.mark.parametrize("trust", [0, 0.15, 0.45, 0.7])
 def test_sure_judges_of_right_labels_stay_within_1(judged, tmp_path, monkeypatch, trust):
     """A sum of 1.00000002, as float32 would give it, could not be trained on."""
-    monkeypatch.setattr("tagging.infer.probabilities", lambda model, store, **_: np.ones((len(store), 10), np.float32))
+    monkeypatch.setattr("tagging.evaluation.predict.probabilities", lambda model, store, **_: np.ones((len(store), 10), np.float32))
     result = judged.call("tools/relabel.py", *judged.options("first"), "--trust", trust, "--out", tmp_path / "sure.csv")
     assert result.code == 0
     assert read_soft_labels(tmp_path / "sure.csv", classes_of(judged)).max().max() == 1

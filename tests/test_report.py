@@ -14,12 +14,13 @@ import soundfile
 from conftest import Workshop
 from PIL import Image
 
-from tagging import figures, mistakes
-from tagging.competition import open_competition
+from tagging.data.competition import open_competition
+from tagging.data.tables import join_labels, write_scores
+from tagging.evaluation import error_analysis
 from tagging.recipe import CAPSTONE, SMOKE
-from tagging.report import cell, closest_recipe, prediction_bars, read_logs, write_run_report
+from tagging.reporting import plots
+from tagging.reporting.report import cell, closest_recipe, prediction_bars, read_logs, write_run_report
 from tagging.run import StageFolder
-from tagging.tables import join_labels, write_scores
 
 HOSTILE = ["<script>alert(1)</script>", 'Bell & "Drum" \'n\' <b>', "$a_1$ costs $", "x" * 200]
 
@@ -61,7 +62,7 @@ def report(shop: Workshop) -> Page:
 
 
 def worst_clips(shop: Workshop) -> pd.DataFrame:
-    table = mistakes.clip_table(*mistakes.out_of_fold(StageFolder(shop.stage("first", "curated"))))
+    table = error_analysis.clip_table(*error_analysis.out_of_fold(StageFolder(shop.stage("first", "curated"))))
     return table[table.precision < 1][:12]
 
 
@@ -128,7 +129,7 @@ def test_a_page_that_cannot_be_written_does_not_fail_the_training(copied):
 
 
 def test_a_bug_in_the_page_is_not_hidden(copied, monkeypatch):
-    monkeypatch.setattr("tagging.report.about_settings", lambda folder: {}["bug"])
+    monkeypatch.setattr("tagging.reporting.report.about_settings", lambda folder: {}["bug"])
     with pytest.raises(KeyError, match="bug"):
         copied.train("train_curated.py", "first")
 
@@ -165,7 +166,7 @@ def test_names_of_a_run_cannot_change_the_page(copied, tmp_path):
         scores = np.random.default_rng(fold).random((4, 4))
         scores[:, fold] = 1             # a class that is not always right
         write_scores(folder.predictions(fold), pd.DataFrame(scores, fnames[4 * fold - 4:4 * fold], HOSTILE))
-    wrong = mistakes.clip_table(*mistakes.out_of_fold(folder)).query("precision < 1").index
+    wrong = error_analysis.clip_table(*error_analysis.out_of_fold(folder)).query("precision < 1").index
     page = Page(write_run_report(folder, open_competition(tmp_path / "hostile")))
     assert len(wrong) and "No picture" not in page.text
     assert_harmless(page, list(wrong))
@@ -175,7 +176,7 @@ def test_names_of_a_data_set_cannot_change_the_page(tmp_path, workshop):
     fnames = hostile_competition(tmp_path / "hostile")
     for fname in fnames:
         (tmp_path / "hostile" / "train_curated" / fname).write_bytes(b"nothing")
-    result = workshop.call("tools/explore.py", "--data", tmp_path / "hostile", "--out", tmp_path / "data.html")
+    result = workshop.call("tools/eda.py", "--data", tmp_path / "hostile", "--out", tmp_path / "data.html")
     assert result.code == 0, result.err
     page = Page(tmp_path / "data.html")
     assert_harmless(page, fnames)       # each clip is in the list of those that cannot be used
@@ -188,7 +189,7 @@ def test_the_page_about_a_data_set(workshop, tmp_path):
     broken, copy, *_, original = sorted(path.name for path in (data / "train_curated").iterdir())
     (data / "train_curated" / broken).write_bytes(b"")
     shutil.copy(data / "train_curated" / original, data / "train_curated" / copy)
-    result = workshop.call("tools/explore.py", "--data", data, "--out", tmp_path / "pages" / "data.html")
+    result = workshop.call("tools/eda.py", "--data", data, "--out", tmp_path / "pages" / "data.html")
     assert result.code == 0 and "curated: 45 clips, 45 measured, 1 cannot be used" in result.out
     page = Page(tmp_path / "pages" / "data.html")
     assert page.asks_for_nothing()
@@ -201,10 +202,10 @@ def test_the_page_about_a_data_set(workshop, tmp_path):
 
 def test_a_look_at_some_of_the_clips(workshop, tmp_path, expect_error):
     words = ["--data", workshop.data, "--out", tmp_path / "data.html", "--clips"]
-    result = workshop.call("tools/explore.py", *words, 10)
+    result = workshop.call("tools/eda.py", *words, 10)
     assert "noisy: 90 clips, 10 measured" in result.out
     assert "at most 10 clips a set, drawn at random" in Page(tmp_path / "data.html").text
-    expect_error(workshop.call("tools/explore.py", *words, -1), "--clips")
+    expect_error(workshop.call("tools/eda.py", *words, -1), "--clips")
 
 
 def test_the_logs_of_a_run(trained, copied):
@@ -233,14 +234,14 @@ def test_the_bars_of_a_clip_show_its_highest_classes_and_each_of_its_labels():
 
 def test_the_worst_class_stands_on_top_with_what_it_costs():
     table = pd.DataFrame({"lwlrap": [0.9, 0.5], "weight": [0.25, 0.75], "clips": [1, 3]}, ["good", "bad"])
-    figure = figures.score_by_class(table)
+    figure = plots.score_by_class(table)
     assert tick_names(figure.axes[0]) == ["bad (3)", "good (1)"]
     assert [bar.get_width() for bar in figure.axes[1].patches] == pytest.approx([0.375, 0.025])
     assert "0.6000" in figure.get_suptitle()
 
 
 def test_the_class_with_the_most_clips_stands_on_top():
-    figure = figures.labels_by_class(pd.DataFrame({"curated": [1, 5, 3], "noisy": [9, 2, 4]}, ["a", "b", "c$"]))
+    figure = plots.labels_by_class(pd.DataFrame({"curated": [1, 5, 3], "noisy": [9, 2, 4]}, ["a", "b", "c$"]))
     assert tick_names(figure.axes[0]) == ["b", "c\\$", "a"]
     assert [bar.get_width() for bar in figure.axes[1].patches] == [2, 4, 9]
 
@@ -250,7 +251,7 @@ def test_of_many_classes_the_strongest_pairs_are_shown():
     counts = pd.DataFrame(np.zeros((80, 80), int), names, names)
     counts.loc["class70", "class60"], counts.loc["class3", "class50"] = 3, 8
     truth = pd.DataFrame(np.ones((10, 80), int), columns=names)
-    axes = figures.confusions(counts, truth).axes[0]
+    axes = plots.confusions(counts, truth).axes[0]
     assert tick_names(axes)[:4] == ["class3", "class50", "class70", "class60"] and len(tick_names(axes)) == 24
     assert [text.get_text() for text in axes.texts] == ["80", "30"]         # per cent of ten labels
 
@@ -259,8 +260,8 @@ def test_curves_and_scores_of_many_runs():
     log = pd.DataFrame({"epoch": [1, 2], "train_loss": [2, 1], "valid_loss": [3, 2], "lwlrap": [0.4, 0.6]})
     later = log.assign(lwlrap=[0.6, 0.8])
     runs = {f"run{number}": {1: log, 2: later} for number in range(9)}
-    left, _ = figures.learning_curves(runs, "Nine runs").axes
+    left, _ = plots.learning_curves(runs, "Nine runs").axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == list(runs)
     assert left.get_legend_handles_labels()[0][8].get_ydata().tolist() == pytest.approx([0.5, 0.7])
-    figure = figures.fold_scores({run: pd.Series({1: 0.5, 2: 0.7}) for run in runs})
+    figure = plots.fold_scores({run: pd.Series({1: 0.5, 2: 0.7}) for run in runs})
     assert tick_names(figure.axes[0])[8] == "run8\n0.6000"

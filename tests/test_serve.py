@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from conftest import ROOT
 
-from tagging.tables import read_scores
+from tagging.data.tables import read_scores
 
 LIMITS = ["--max-megabytes", "1", "--max-seconds", "20", "--max-wait", "3"]
 

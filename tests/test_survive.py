@@ -20,7 +20,7 @@ import torch
 from conftest import ROOT, TINY, Workshop
 from safetensors.torch import load_file
 
-from tagging.tables import read_scores
+from tagging.data.tables import read_scores
 
 # Two folds of two epochs of several steps, in two cycles.
 STEPS = (*TINY, "--noisy.epochs", "1", "1", "--noisy.lrs", "3e-3", "1e-3", "--noisy.sizes", "32", "48",
@@ -97,7 +97,6 @@ def test_kill_9_at_random_moments_changes_nothing(workshop, sample, tmp_path_fac
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
 def test_a_signal_within_any_step_goes_on_to_the_same_bits(workshop, undisturbed, monkeypatch, step):
-    from tagging import train
     monkeypatch.setattr(train.ResumableLearner, "_do_one_batch",
                         after(step, train.ResumableLearner._do_one_batch, ask_to_stop))
     result = workshop.train("train_noisy.py", "r", *STEPS)
@@ -125,7 +124,7 @@ def ask_to_stop():
 
 
 @pytest.mark.parametrize("module, name, count", [
-    ("train", "clip_logits", 1), ("train", "clip_logits", 2), ("checkpoint", "write_weights", 1),
+    ("train", "predict_logits", 1), ("train", "predict_logits", 2), ("checkpoint", "write_weights", 1),
     ("train", "measure_normalisation", 1), ("stage", "probabilities", 1), ("waves", "load_clip", 7)])
 def test_a_signal_elsewhere_goes_on_to_the_same_bits(workshop, undisturbed, monkeypatch, module, name, count):
     import importlib
@@ -194,7 +193,7 @@ def test_two_processes_on_two_folds_end_in_one_right_table(workshop, undisturbed
 
 
 def test_a_device_without_memory_names_the_flags_that_help(workshop, undisturbed, monkeypatch, expect_error):
-    from tagging import network, train
+    from tagging.modeling import network
 
     def full():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
@@ -225,7 +224,6 @@ def test_a_batch_in_parts_gives_the_same_weights_up_to_rounding(workshop):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(workshop, monkeypatch, expect_error):
-    from tagging import train
     learner = train.ResumableLearner
     step = learner._do_one_batch
     calls = [0]
@@ -273,7 +271,6 @@ def test_a_damaged_store_is_named_and_made_again(workshop, undisturbed, damage):
 
 @pytest.mark.parametrize("damage", ["flipped", "header", "cut", "other kind"])
 def test_a_damaged_checkpoint_is_named_and_not_used(workshop, undisturbed, monkeypatch, expect_error, damage):
-    from tagging import train
     monkeypatch.setattr(train.ResumableLearner, "_do_one_batch",
                         after(3, train.ResumableLearner._do_one_batch, ask_to_stop))
     assert workshop.train("train_noisy.py", "r", *STEPS).code == 143

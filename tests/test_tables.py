@@ -5,8 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tagging.errors import TaggingError
-from tagging.tables import (
+from tagging.data.tables import (
     check_same,
     index_by_fname,
     join_labels,
@@ -17,6 +16,7 @@ from tagging.tables import (
     split_labels,
     write_scores,
 )
+from tagging.errors import TaggingError
 
 CLASSES = ("Bark", "Chink, clink", "Möwe", "犬")
 

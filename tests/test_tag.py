@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from conftest import ROOT
 
-from tagging.tables import read_scores
+from tagging.data.tables import read_scores
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_many_files_take_no_more_memory_than_few(trained, exported, tmp_path):
     code = ("import sys, resource; from tagging_lite.onnx import load_onnx; from pathlib import Path; "
             "tagger = load_onnx(Path(sys.argv[1]), 1); peaks = []\n"
             "for path in sorted(Path(sys.argv[2]).iterdir()):\n"
-            "    tagger.listen(path); peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+            "    tagger.tag_file(path); peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
             "print(peaks[99], peaks[199])")
     out = subprocess.run([sys.executable, "-c", code, exported, tmp_path], cwd=ROOT, capture_output=True, text=True,
                          check=True).stdout

@@ -20,16 +20,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tagging import explore, figures, mistakes, report
-from tagging.cli import parse
-from tagging.competition import Clips, Competition, open_competition
-from tagging.errors import TaggingError, run_script
-from tagging.files import read_json
-from tagging.infer import make_tagger
-from tagging.model import choose_device
-from tagging.run import STAGES, StageFolder, stage_folder
-from tagging.tables import check_same, label_texts
-from tagging_lite.audio import RemoveSilence, SoundError, load_clip, read_mono
+from tagging.cli import parse, run_script
+from tagging.data.competition import Clips, Competition, open_competition
+from tagging.data.tables import check_same, label_texts
+from tagging.errors import TaggingError
+from tagging.evaluation import error_analysis
+from tagging.evaluation.predict import make_tagger
+from tagging.recipe import STAGES
+from tagging.reporting import eda, plots, report
+from tagging.run import StageFolder, stage_folder
+from tagging.utils.devices import choose_device
+from tagging.utils.files import read_json
+from tagging_lite.audio import RemoveSilence, SoundError, load_clip, make_trim, read_mono
 from tagging_lite.pictures import bars_figure, log_mel_figure, png, timeline_figure
 from tagging_lite.tagger import Tagger
 from tools.runs import list_runs
@@ -60,18 +62,18 @@ def main() -> None:
     folder = stage_folder(args.models, args.run, args.stage)
     check_same(folder.settings()["classes"], competition.classes, f"{folder}, compared with {args.data},", "classes",
                "Take the data that the run was trained on.")
-    tagger = make_tagger(folder.models((), choose_device(args.device)))
-    parts = explore.open_parts(competition)
+    tagger = make_tagger(folder.load_models((), choose_device(args.device)))
+    splits = eda.open_splits(competition)
     # What the set lacks is said by the same check as in the scripts.
-    clips = parts[args.stage] if args.stage in parts else competition.clips(args.stage)
+    clips = splits[args.stage] if args.stage in splits else competition.clips(args.stage)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GRADIO_TEMP_DIR"] = scratch     # uploads and recordings go when the page does
         with gr.Blocks(title=f"audio tagging: {args.run}") as page:
             gr.Markdown(f"# {args.run}, {args.stage} stage")
             with gr.Tab("Tag"):
-                tag_tab(tagger, parts)
+                tag_tab(tagger, splits)
             with gr.Tab("Data"):
-                data_tab(competition, parts, args.clips, folder.recipe().trim)
+                data_tab(competition, splits, args.clips, make_trim(folder.recipe().trim_db))
             with gr.Tab("Mistakes"):
                 mistakes_tab(folder, clips, Path(scratch))
             with gr.Tab("Runs"):
@@ -93,7 +95,7 @@ def picture(figure: Figure) -> str:
 
 
 def show(sections: list[report.Section]) -> None:
-    """Sections of a report as parts of a tab."""
+    """Sections of a report as splits of a tab."""
     for section in sections:
         with gr.Accordion(section.title):
             gr.Markdown(section.text)
@@ -118,8 +120,8 @@ def play(path: Path) -> tuple[tuple[int, np.ndarray] | None, str]:
         (rate, wave), picture(log_mel_figure(wave, rate, path.name)))
 
 
-def tag_tab(tagger: Tagger, parts: dict[str, Clips]) -> None:
-    examples = next(iter(parts.values())) if "test" not in parts else parts["test"]
+def tag_tab(tagger: Tagger, splits: dict[str, Clips]) -> None:
+    examples = next(iter(splits.values())) if "test" not in splits else splits["test"]
     paths = dict(zip(examples.fnames[:EXAMPLES], examples.paths))
 
     def tag(upload: str | None) -> tuple[str, str, str, str]:
@@ -127,16 +129,16 @@ def tag_tab(tagger: Tagger, parts: dict[str, Clips]) -> None:
         if upload is None:
             return "", "", "", ""
         try:
-            heard = tagger.listen(Path(upload), True, LONGEST_UPLOAD)
-            wave = np.concatenate(list(read_mono(Path(upload), tagger.hearing.sample_rate)))
+            heard = tagger.tag_file(Path(upload), True, LONGEST_UPLOAD)
+            wave = np.concatenate(list(read_mono(Path(upload), tagger.info.sample_rate)))
         except SoundError as error:
             name = Path(upload).name
             return f"{name} cannot be tagged: {str(error).replace(upload, name)}.", "", "", ""
         best = tagger.best(heard.probabilities, BARS)
         return (f"{best[0][0]}: {best[0][1]:.0%}, in {heard.seconds:.1f} seconds of sound",
                 picture(bars_figure(best, "probability of each tag")),
-                picture(log_mel_figure(wave, tagger.hearing.sample_rate, "log-mel spectrogram")),
-                picture(timeline_figure(heard.timeline, tagger.hearing.classes)))
+                picture(log_mel_figure(wave, tagger.info.sample_rate, "log-mel spectrogram")),
+                picture(timeline_figure(heard.timeline, tagger.info.classes)))
 
     with gr.Row():
         with gr.Column():
@@ -150,18 +152,18 @@ def tag_tab(tagger: Tagger, parts: dict[str, Clips]) -> None:
     upload.change(tag, upload, [found, bars, spectrogram, timeline])
 
 
-def data_tab(competition: Competition, parts: dict[str, Clips], limit: int, trim: RemoveSilence | None) -> None:
-    labelled = explore.labelled(parts)
+def data_tab(competition: Competition, splits: dict[str, Clips], limit: int, trim: RemoveSilence | None) -> None:
+    labelled = eda.labelled(splits)
 
-    def clips_of(part: str, name: str | None) -> gr.Dropdown:
+    def clips_of(split: str, name: str | None) -> gr.Dropdown:
         if name is None:        # the set was chosen first
             return gr.Dropdown([], value=None, label="clips")
-        clips = labelled[part]
+        clips = labelled[split]
         fnames = list(clips.fnames[clips.targets[:, competition.classes.index(name)] == 1])
         return gr.Dropdown(fnames, value=None, label=f"{len(fnames)} clips")
 
-    def show_clip(part: str, fname: str | None) -> tuple:
-        clips = labelled[part]
+    def show_clip(split: str, fname: str | None) -> tuple:
+        clips = labelled[split]
         if fname is None:
             return None, "", ""
         place = clips.fnames.get_loc(fname)
@@ -169,22 +171,22 @@ def data_tab(competition: Competition, parts: dict[str, Clips], limit: int, trim
 
     gr.Markdown("### Clips by class")
     with gr.Row():
-        part = gr.Dropdown(list(labelled), label="set")
+        split = gr.Dropdown(list(labelled), label="set")
         name = gr.Dropdown(list(competition.classes), value=None, label="class")
         clip = gr.Dropdown([], label="clips")
         labels = gr.Textbox(label="labels")
     player = clip_player()
-    gr.on([part.input, name.input], clips_of, [part, name], clip)
-    clip.change(show_clip, [part, clip], [*player, labels])
+    gr.on([split.input, name.input], clips_of, [split, name], clip)
+    clip.change(show_clip, [split, clip], [*player, labels])
 
-    measured = {part: explore.choose_clips(clips, limit) for part, clips in parts.items()}
-    sounds = {part: explore.measure_sounds(clips, trim or RemoveSilence()) for part, clips in measured.items()}
-    show(report.data_sections(parts, sounds, competition.classes))
+    measured = {split: eda.choose_clips(clips, limit) for split, clips in splits.items()}
+    sounds = {split: eda.measure_sounds(clips, trim or RemoveSilence()) for split, clips in measured.items()}
+    show(report.data_sections(splits, sounds, competition.classes))
 
 
 def mistakes_tab(folder: StageFolder, clips: Clips, scratch: Path) -> None:
-    truth, predictions = mistakes.out_of_fold(folder)
-    table = mistakes.clip_table(truth, predictions)
+    truth, predictions = error_analysis.out_of_fold(folder)
+    table = error_analysis.clip_table(truth, predictions)
     paths = dict(zip(clips.fnames, clips.paths))
 
     def show_clip(event: gr.SelectData) -> tuple:
@@ -194,7 +196,7 @@ def mistakes_tab(folder: StageFolder, clips: Clips, scratch: Path) -> None:
         return *play(paths[fname]), picture(report.prediction_bars(truth.loc[fname], predictions.loc[fname]))
 
     exported = scratch / f"{folder.run}-{folder.path.name}-clips.csv"
-    mistakes.write_clip_table(exported, table)
+    error_analysis.write_clip_table(exported, table)
     gr.Markdown(f"### {len(table):,} clips, the lowest precision first\n"
                 f"Choose a row to hear and see the clip, with its labels and predictions. {LISTED} are listed at most.")
     rows = gr.Dataframe(report.named(table[:LISTED], "fname").drop(columns="new_labels").map(report.cell),
@@ -222,8 +224,8 @@ def runs_tab(models: Path) -> None:
             except TaggingError as error:       # one odd run must not hide the others
                 odd.append(error)
         return "".join([*(f"<p>{html.escape(str(error))}</p>" for error in odd),
-                        picture(figures.fold_scores(scores)) if scores else "",
-                        picture(figures.learning_curves(logs, f"{stage} stage")) if logs else ""])
+                        picture(plots.fold_scores(scores)) if scores else "",
+                        picture(plots.learning_curves(logs, f"{stage} stage")) if logs else ""])
 
     gr.Dataframe(lambda: list_runs(models)[0], label="all runs, newest first", interactive=False)
     for stage in reversed(STAGES):

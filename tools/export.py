@@ -19,12 +19,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tagging.errors import TaggingError, run_script
-from tagging.files import atomic
-from tagging.infer import hearing, make_tagger
-from tagging.mel import LogMel
-from tagging.model import Model
-from tagging.run import STAGES, stage_folder
+from tagging.cli import run_script
+from tagging.errors import TaggingError
+from tagging.evaluation.predict import make_tagger, model_info
+from tagging.modeling.logmel import LogMel
+from tagging.modeling.model import Model
+from tagging.recipe import STAGES
+from tagging.run import stage_folder
+from tagging.utils.files import atomic
 from tagging_lite.audio import SoundError, has_sound, read_mono
 from tagging_lite.command import find_sounds
 from tagging_lite.onnx import KIND, open_session
@@ -64,7 +66,7 @@ class Exported(nn.Module):
 
     def __init__(self, models: list[Model]):
         super().__init__()
-        self.hearing = hearing(models[0])
+        self.info = model_info(models[0])
         for model in models:
             model.log_mel = ConvolvedLogMel(model.log_mel)
             for module in model.modules():
@@ -75,8 +77,8 @@ class Exported(nn.Module):
     def forward(self, waves: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, samples) -> probabilities (batch, classes), logits (batch, models, classes)"""
         batch, samples = waves.shape
-        size = self.hearing.window
-        step = max(1, int(size * (1 - self.hearing.overlap)))
+        size = self.info.window
+        step = max(1, int(size * (1 - self.info.overlap)))
         room, lack = torch.sym_max(samples - size, 0), torch.sym_max(size - samples, 0)
         count = 1 + (room + step - 1) // step                                               # as place_windows has it
         share = torch.arange(count, dtype=torch.float64) / torch.sym_max(count - 1, 1)      # (windows,)
@@ -85,7 +87,7 @@ class Exported(nn.Module):
         windows = F.pad(waves, (size, size))[:, places].reshape(-1, size)                   # (batch * windows, size)
         logits = torch.stack([model(windows) for model in self.models], 1)                  # (batch * windows, m, c)
         logits = logits.reshape(batch, count, *logits.shape[1:])                            # (batch, windows, m, c)
-        logits = logits.amax(1) if self.hearing.pooling == "maximum" else logits.mean(1)    # (batch, models, classes)
+        logits = logits.amax(1) if self.info.pooling == "maximum" else logits.mean(1)    # (batch, models, classes)
         return logits.sigmoid().mean(1), logits
 
 
@@ -103,7 +105,7 @@ def write_onnx(models: list[Model], references: list[Model], sounds: list[np.nda
             written.
     """
     exported = Exported(models).eval()
-    example = torch.zeros(2, 2 * exported.hearing.window)
+    example = torch.zeros(2, 2 * exported.info.window)
     every = torch.export.Dim.DYNAMIC
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -115,7 +117,7 @@ def write_onnx(models: list[Model], references: list[Model], sounds: list[np.nda
         raise TaggingError(f"{models[0].about.recipe.network} cannot be exported: {error}.") from error
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()                         # stack traces, with the paths of this machine
-    program.model.metadata_props.update(kind=KIND, hearing=json.dumps(asdict(exported.hearing)))
+    program.model.metadata_props.update(kind=KIND, model_info=json.dumps(asdict(exported.info)))
     with atomic(path) as temporary:
         program.save(temporary, external_data=False)
         difference = largest_difference(temporary, references, sounds)
@@ -155,17 +157,17 @@ def main() -> None:
     args = parser.parse_args()
 
     folder = stage_folder(args.models, args.run, args.stage)
-    models, references = (folder.models(args.folds, torch.device("cpu")) for _ in range(2))
-    hears = hearing(models[0])
-    sounds = made_up_sounds(hears.window)
+    models, references = (folder.load_models(args.folds, torch.device("cpu")) for _ in range(2))
+    info = model_info(models[0])
+    sounds = made_up_sounds(info.window)
     for path in find_sounds(args.check):
         try:
-            sounds += [wave for wave in read_mono(path, hears.sample_rate) if has_sound(wave)]
+            sounds += [wave for wave in read_mono(path, info.sample_rate) if has_sound(wave)]
         except SoundError as error:
             raise TaggingError(f"--check {path}: {error}. Name other files.") from error
     out = args.out or folder.path / "model.onnx"
     difference = write_onnx(models, references, sounds, out)
-    print(f"{out}: {len(models)} models, {len(hears.classes)} classes, {hears.sample_rate} Hz, "
+    print(f"{out}: {len(models)} models, {len(info.classes)} classes, {info.sample_rate} Hz, "
           f"{out.stat().st_size / 2**20:.1f} MB\nprobabilities differ from torch's by {difference:.1e} at most, "
           f"on {len(sounds)} sounds")
 

@@ -20,9 +20,12 @@ from pathlib import Path
 
 import torch
 
-from tagging.errors import TaggingError, run_script
-from tagging.files import new_folder, write_json
-from tagging.run import STAGES, made_by, stage_folder
+from tagging.cli import run_script
+from tagging.errors import TaggingError
+from tagging.provenance import provenance
+from tagging.recipe import STAGES
+from tagging.run import stage_folder
+from tagging.utils.files import new_folder, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,7 +49,7 @@ def main() -> None:
         raise TaggingError("--tta must not be negative.")
 
     folder = stage_folder(args.models, args.run, args.stage)
-    folder.models(args.folds, torch.device("cpu"))      # a fault in them is better found here than on Kaggle
+    folder.load_models(args.folds, torch.device("cpu"))      # a fault in them is better found here than on Kaggle
     folds = folder.choose_folds(args.folds)
     recipe, files = folder.recipe(), [folder.weights(fold) for fold in folds]
     if recipe.balance:
@@ -97,7 +100,7 @@ def kernel_script(folds: list[int], tta: int) -> str:
         for path in sorted([ROOT / "LICENSE", *ROOT.glob("tagging/*.py"), *ROOT.glob("tagging_lite/*.py")]):
             packages.writestr(str(path.relative_to(ROOT)), path.read_bytes())
     code = base64.encodebytes(file.getvalue()).decode()
-    script, origin = (ROOT / "tools" / "kaggle_script.py").read_text(encoding="utf-8"), made_by()
+    script, origin = (ROOT / "tools" / "kaggle_script.py").read_text(encoding="utf-8"), provenance()
     state = "" if origin["clean"] else " with uncommitted changes"
     return f'{script}\n\n# Commit {origin["commit"]}{state}.\nmain({tuple(folds)}, {tta}, """\n{code}""")\n'
 

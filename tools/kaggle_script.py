@@ -43,22 +43,23 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
     import pandas as pd
     import torch
 
-    from tagging.competition import open_competition
-    from tagging.ensemble import blend, class_means, fill_rows, write_submission
-    from tagging.infer import clip_logits
-    from tagging.model import choose_device
+    from tagging.data.competition import open_competition
+    from tagging.data.waveforms import open_store
+    from tagging_lite.audio import make_trim
+    from tagging.evaluation.ensemble import blend, class_means, fill_rows, write_submission
+    from tagging.evaluation.predict import predict_logits
     from tagging.run import StageFolder
-    from tagging.waves import open_store
+    from tagging.utils.devices import choose_device
 
     device = choose_device("auto")
     competition = open_competition(data)
     test = competition.clips("test")
     folder = StageFolder(weights)
-    models = [folder.load(fold, competition.classes, device) for fold in folds]
+    models = [folder.load_model(fold, competition.classes, device) for fold in folds]
     about = models[0].about
     known = folder.out_of_fold(folds) if about.recipe.balance else None
     # One bad clip among the hidden ones must not cost the submission.
-    clips, store = open_store(test, about.recipe.trim, cache, skip_bad=True, sample_rate=about.sample_rate)
+    clips, store = open_store(test, make_trim(about.recipe.trim_db), cache, skip_bad=True, sample_rate=about.sample_rate)
     print(f"{len(folds)} models on {device}, {len(clips)} clips, {store.hours:.1f} h", flush=True)
 
     views, longest = [], 0.0
@@ -68,7 +69,7 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
         if view and begun - started + longest / slowest > LIMIT:
             print(f"no time is left for the augmented views from {view} on")
             break
-        logits = [torch.from_numpy(clip_logits(model, store, view=view)) for model in models]
+        logits = [torch.from_numpy(predict_logits(model, store, view=view)) for model in models]
         views.append(blend([pd.DataFrame(each.sigmoid().numpy(), clips.fnames, competition.classes)
                             for each in logits]))
         longest = max(longest, time.perf_counter() - begun)

@@ -25,11 +25,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from tagging.competition import check_classes, find_clips
-from tagging.errors import TaggingError, run_script, shorten
-from tagging.files import new_folder
-from tagging.folds import choose_test
-from tagging.tables import join_labels, label_texts, read_labels, read_table, split_labels
+from tagging.cli import run_script
+from tagging.data.competition import check_classes, find_clips
+from tagging.data.folds import choose_test
+from tagging.data.tables import join_labels, label_texts, read_labels, read_table, split_labels
+from tagging.errors import TaggingError, shorten
+from tagging.utils.files import new_folder
 from tagging_lite.audio import LONGEST, RATES, SoundError, has_sound, join, open_sound, read_mono, resample
 from tagging_lite.command import SUFFIXES, find_sounds
 

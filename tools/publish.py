@@ -19,10 +19,13 @@ from pathlib import Path
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tagging.errors import TaggingError, run_script
-from tagging.files import new_folder, read_json, write_json
-from tagging.mistakes import out_of_fold, score_by_class
-from tagging.run import STAGES, StageFolder, flatten, stage_folder
+from tagging.cli import run_script
+from tagging.errors import TaggingError
+from tagging.evaluation.error_analysis import out_of_fold, score_by_class
+from tagging.recipe import STAGES
+from tagging.run import StageFolder, stage_folder
+from tagging.settings import flatten
+from tagging.utils.files import new_folder, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
 
     folder = stage_folder(args.models, args.run, args.stage)
-    folder.models((), torch.device("cpu"))          # none is published that cannot be loaded
+    folder.load_models((), torch.device("cpu"))          # none is published that cannot be loaded
     with new_folder(args.out) as out:
         published = StageFolder(out / args.run / args.stage)
         published.path.mkdir(parents=True)

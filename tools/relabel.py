@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tagging.cli import Common, parse
-from tagging.competition import open_competition
-from tagging.errors import TaggingError, run_script, shorten
-from tagging.infer import probabilities
-from tagging.model import choose_device, explain_memory
+from tagging.cli import Common, parse, run_script
+from tagging.data.competition import open_competition
+from tagging.data.folds import open_folds
+from tagging.data.tables import write_scores
+from tagging.errors import TaggingError, shorten
+from tagging.evaluation.predict import predict_clips
 from tagging.run import stage_folder
-from tagging.stage import open_folds
-from tagging.tables import write_scores
+from tagging.utils.devices import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,9 @@ def main() -> None:
 
     judged = []
     for fold in range(1, recipe.fold_count + 1):
-        model, clips = folder.load(fold, competition.classes, device), noisy.of(fold)
-        with explain_memory("Choose --device cpu, or a GPU with more memory."):
-            scores = probabilities(model, clips.store, tta=recipe.views(), progress=f"{folder} fold {fold}")
-        judged.append(pd.DataFrame(scores.astype(np.float64), clips.fnames, competition.classes))
+        model = folder.load_model(fold, competition.classes, device)
+        judged.append(predict_clips(model, noisy.valid(fold), tta=recipe.views(),
+                                    progress=f"{folder} fold {fold}").astype(np.float64))
     given = pd.DataFrame(noisy.clips.targets, noisy.clips.fnames, competition.classes)
     judged = pd.concat(judged).loc[given.index]
     write_scores(out, args.trust * given + (1 - args.trust) * judged)

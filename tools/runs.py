@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from tagging.errors import TaggingError, run_script
-from tagging.files import read_json
-from tagging.run import STAGES, StageFolder, differences, stage_folder
+from tagging.cli import run_script
+from tagging.errors import TaggingError
+from tagging.recipe import STAGES
+from tagging.run import StageFolder, stage_folder
+from tagging.settings import differences
+from tagging.utils.files import read_json
 
 
 def main() -> None:

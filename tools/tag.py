@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tagging.errors import run_script
+from tagging.cli import run_script
 from tagging_lite.command import add_arguments, tag_paths
 from tagging_lite.tagger import Tagger
 
@@ -41,10 +41,10 @@ def load_exported(path: Path) -> Tagger:
 
 
 def load_run(args: argparse.Namespace) -> Tagger:
-    from tagging.infer import make_tagger
-    from tagging.model import choose_device
+    from tagging.evaluation.predict import make_tagger
     from tagging.run import stage_folder
-    return make_tagger(stage_folder(args.models, args.run, args.stage).models(args.folds, choose_device(args.device)))
+    from tagging.utils.devices import choose_device
+    return make_tagger(stage_folder(args.models, args.run, args.stage).load_models(args.folds, choose_device(args.device)))
 
 
 if __name__ == "__main__":

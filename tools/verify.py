@@ -11,17 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from tagging.cli import Common, parse
-from tagging.competition import open_competition
-from tagging.errors import TaggingError, run_script, shorten
-from tagging.files import read_json
-from tagging.infer import probabilities
+from tagging_lite.audio import make_trim
+from tagging.cli import Common, parse, run_script
+from tagging.data.competition import open_competition
+from tagging.data.tables import read_scores
+from tagging.data.waveforms import open_store
+from tagging.errors import TaggingError, shorten
 from tagging.metric import lwlrap
-from tagging.model import choose_device, explain_memory
-from tagging.run import StageFolder, made_by, stage_folder
-from tagging.stage import describe_device
-from tagging.tables import read_scores
-from tagging.waves import open_store
+from tagging.provenance import provenance
+from tagging.run import StageFolder, stage_folder
+from tagging.utils.devices import choose_device, describe_device
+from tagging.utils.files import read_json
 
 TOLERANCE = 1e-4        # of a score
 LOOSE = 0.05            # of a probability, which on another GPU is rounded otherwise, in bf16
@@ -41,23 +41,22 @@ def main() -> None:
     recipe, folds = folder.recipe(), folder.finished_folds()
     if not folds:
         raise TaggingError(f"{folder} has no finished fold to check.")
-    clips, store = open_store(competition.clips(args.stage), recipe.trim, args.cache, skip_bad=args.skip_bad_clips,
-                              sample_rate=folder.settings()["sample_rate"])
+    clips, store = open_store(competition.clips(args.stage), make_trim(recipe.trim_db), args.cache,
+                              skip_bad=args.skip_bad_clips, sample_rate=folder.settings()["sample_rate"])
 
     recorded, truth = folder.clips(), folder.truth()
     changes = changed_data(folder, dict(zip(clips.fnames, store.checksums)), competition.classes, clips)
-    position = {fname: number for number, fname in enumerate(clips.fnames)}
+    present = FoldedClips(clips, store, recorded.fold.reindex(clips.fnames).to_numpy())
     wrong = 0
     for fold in folds:
-        fnames = [fname for fname in recorded.index[recorded.fold == str(fold)] if fname in position]
+        dataset = present.valid(str(fold))
+        fnames = dataset.fnames
         claimed = read_scores(folder.predictions(fold)).reindex(fnames)
         record = read_json(folder.record(fold), "Train the fold again.")
-        model = folder.load(fold, competition.classes, device)
-        with explain_memory("Choose --device cpu."):
-            found = probabilities(model, store.subset(np.array([position[fname] for fname in fnames], int)),
-                                  progress=f"{folder} fold {fold}")
-        score = lwlrap(truth=truth.loc[fnames].to_numpy(), scores=found)
-        largest = float(np.abs(found - claimed.to_numpy()).max())
+        model = folder.load_model(fold, competition.classes, device)
+        found = predict_clips(model, dataset, progress=f"{folder} fold {fold}")
+        score = lwlrap(truth=truth.loc[fnames].to_numpy(), scores=found.to_numpy())
+        largest = float(np.abs(found.to_numpy() - claimed.to_numpy()).max())
         same = abs(score - record["lwlrap"]) <= TOLERANCE and largest <= LOOSE      # NaN: a clip has no prediction
         wrong += not same
         print(f"{args.stage} fold {fold}  {'same' if same else 'DIFFERS'}: lwlrap {record['lwlrap']:.5f} recorded, "
@@ -85,7 +84,7 @@ def changed_data(folder: StageFolder, checksums: dict[str, int], classes: tuple[
 
 def changed_place(record: dict, device: str) -> list[str]:
     """Device and versions, where they are not those of the training."""
-    now = made_by()
+    now = provenance()
     pairs = {"the device": (record["device"], device), "the commit": (record["commit"], now["commit"]),
              **{name: (version, now["versions"].get(name)) for name, version in record["versions"].items()}}
     return [f"{name} was {before} and is {after}" for name, (before, after) in pairs.items() if before != after]

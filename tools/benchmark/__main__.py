@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from tagging.errors import TaggingError, run_script
-from tagging.files import write_json
-from tagging.model import choose_device
+from tagging.cli import run_script
+from tagging.errors import TaggingError
+from tagging.provenance import provenance
 from tagging.recipe import RECIPES
-from tagging.run import made_by
-from tagging.stage import describe_device
+from tagging.utils.devices import choose_device, describe_device
+from tagging.utils.files import write_json
 from tools.benchmark.input import measure_input
 from tools.benchmark.measure import Row, Setting
 from tools.benchmark.memory import measure_memory
@@ -88,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def describe(args: argparse.Namespace, device: torch.device) -> dict:
     """Hardware, versions, commit, and what is measured."""
-    made = made_by()
+    made = provenance()
     about_cpu = Path("/proc/cpuinfo")       # Linux has it
     processor = re.search(r"model name\s*: (.*)", about_cpu.read_text() if about_cpu.exists() else "")
     clips = ", ".join(f"{clip_count(part, args.scale)} of {count} {part}" for part, count in COUNTS.items())

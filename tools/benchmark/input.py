@@ -7,7 +7,7 @@ from statistics import median
 import torch
 from torch.utils.data import DataLoader
 
-from tagging.batches import TrainingBatches
+from tagging.training.batches import TrainingBatches
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 from tools.benchmark.reference import ClipByClip
 

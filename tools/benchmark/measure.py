@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tagging.batches import Examples
-from tagging.competition import Clips, Competition
-from tagging.model import About, Model
+from tagging_lite.audio import make_trim
+from tagging.data.competition import Clips, Competition
+from tagging.data.folds import ClipDataset
+from tagging.data.waveforms import WaveStore, open_store
+from tagging.modeling.model import Model, ModelMetadata
 from tagging.recipe import Recipe
-from tagging.waves import WaveStore, open_store
 from tools.benchmark.sounds import RATE
 
 
@@ -37,19 +38,19 @@ class Setting:
     def cache(self) -> Path:
         return self.scratch / "cache"
 
-    def open(self, part: str) -> tuple[Clips, WaveStore]:
-        return open_store(self.competition.clips(part), self.recipe.trim, self.cache)
+    def open(self, split: str) -> tuple[Clips, WaveStore]:
+        return open_store(self.competition.clips(split), make_trim(self.recipe.trim_db), self.cache)
 
-    def examples(self, most: int | None = None) -> Examples:
+    def examples(self, most: int | None = None) -> ClipDataset:
         """The noisy clips, the first `most` of them if it is given."""
         clips, store = self.open("noisy")
         first = np.arange(len(clips))[:most]
-        return Examples(clips.fnames[first], store.subset(first), clips.targets[first])
+        return ClipDataset(clips.fnames[first], store.subset(first), clips.targets[first])
 
     def model(self, stage: str | None = None, fold: int = 1) -> Model:
         """A model with random weights, by default of the recipe's first stage."""
-        about = About(stage or self.recipe.stages[0], fold, self.competition.classes, RATE, self.recipe)
-        return Model(about).place(self.device)
+        metadata = ModelMetadata(stage or self.recipe.stages[0], fold, self.competition.classes, RATE, self.recipe)
+        return Model(metadata).to_device(self.device)
 
 
 @dataclass(frozen=True)

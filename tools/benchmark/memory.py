@@ -8,8 +8,8 @@ from statistics import median
 
 import torch
 
-from tagging.batches import TrainingBatches
 from tagging.errors import TaggingError
+from tagging.training.batches import TrainingBatches
 from tools.benchmark.measure import Row, Setting, once
 from tools.benchmark.step import epoch
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from functools import partial
 from statistics import median
 
-from tagging.infer import probabilities
+from tagging.evaluation.predict import predict_probabilities
 from tools.benchmark.measure import Row, Setting, seconds_of
 
 REMARKS = {0: "", 2: "of one view; target: 3 views at most 3 times", 3: "of one view"}      # by augmented views
@@ -13,7 +13,7 @@ def measure_predict(setting: Setting) -> Iterator[Row]:
     """Each repetition predicts with one model, and stands for all folds: their networks are alike."""
     _, store = setting.open("test")
     model, folds = setting.model("curated"), setting.recipe.fold_count
-    seconds = seconds_of(setting, *(partial(probabilities, model, store, tta=views) for views in REMARKS))
+    seconds = seconds_of(setting, *(partial(predict_probabilities, model, store, tta=views) for views in REMARKS))
     for (views, remark), taken in zip(REMARKS.items(), seconds):
         yield Row(f"{len(store)} clips, {store.hours:.2f} h, {folds} folds, {1 + views} views (--tta {views})", "s",
                   [folds * one for one in taken], median(taken) / median(seconds[0]) if views else None, remark)

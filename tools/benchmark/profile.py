@@ -6,8 +6,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from tagging.batches import TrainingBatches
-from tagging.files import atomic
+from tagging.training.batches import TrainingBatches
+from tagging.utils.files import atomic
 from tools.benchmark.measure import Row, Setting, seconds_of
 from tools.benchmark.step import epoch
 

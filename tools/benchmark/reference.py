@@ -8,10 +8,11 @@ import torch
 from torch.utils.data import Dataset
 from torchaudio.transforms import AmplitudeToDB, FrequencyMasking, MelSpectrogram, TimeMasking
 
-from tagging.augment import resize
-from tagging.infer import random_starts
+from tagging.data.waveforms import random_starts
+from tagging.modeling.logmel import build_log_mel
+from tagging.modeling.transforms import resize
 from tagging.recipe import Recipe
-from tagging_lite.audio import trimmed
+from tagging_lite.audio import make_trim, trimmed
 from tagging_lite.windows import cut
 from tools.benchmark.sounds import RATE
 
@@ -24,9 +25,9 @@ class ClipByClip(Dataset):
     """
 
     def __init__(self, paths: Sequence[Path], recipe: Recipe, size: int):
-        self.paths, self.trim, self.size = paths, recipe.trim, size
+        self.paths, self.trim, self.size = paths, make_trim(recipe.trim_db), size
         self.samples = recipe.crop_samples(RATE)
-        ours = recipe.log_mel(RATE)
+        ours = build_log_mel(recipe, RATE)
         self.front_end = torch.nn.Sequential(
             MelSpectrogram(RATE, ours.n_fft, len(ours.window), ours.hop, recipe.f_min, recipe.f_max,
                            n_mels=recipe.mels), AmplitudeToDB(top_db=recipe.top_db))

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from tagging.competition import Competition, open_competition
-from tagging.files import new_folder
+from tagging.data.competition import Competition, open_competition
+from tagging.utils.files import new_folder
 
 RATE = 44_100
 COUNTS = {"noisy": 19_815, "curated": 4_970, "test": 3_361}      # clips; test are those of the private leaderboard

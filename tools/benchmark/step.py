@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterator, Sized
 from statistics import median
 
 import torch
-from fastai.callback.core import CancelValidException
-from fastai.learner import Callback, TrainEvalCallback
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tagging.batches import TrainingBatches
-from tagging.model import Model
-from tagging.network import has_bf16
-from tagging.ranger import Ranger, decay_groups
-from tagging.train import build_learner
+from tagging.modeling.model import Model
+from tagging.training.batches import TrainingBatches
+from tagging.training.loop import build_learner
+from tagging.training.optimizer import Ranger, decay_groups
+from tagging.utils.devices import has_bf16
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 
 STEPS = 100                             # of an epoch, at most
@@ -88,19 +86,11 @@ class Awaited:
         self.waits.append(waited)
 
 
-class TrainingOnly(Callback):
-    """Leaves out fastai's validation."""
-
-    def before_validate(self):
-        raise CancelValidException
-
-
 def epoch(model: Model, batches: Sized) -> Callable[[], None]:
     """One epoch of training with the recipe's optimiser, to be called again and again.
 
     Args:
         batches: what gives batches of images and targets.
     """
-    learner = build_learner(model, batches, Ranger(decay_groups(model.network), 1e-3))
-    learner.add_cbs([TrainEvalCallback, TrainingOnly])
-    return lambda: learner.fit(1, lr=1e-3, wd=model.about.recipe.weight_decay)
+    learner = build_learner(model, batches, (), Ranger(decay_groups(model.network), 1e-3))      # without validation
+    return lambda: learner.fit(1, lr=1e-3, wd=model.metadata.recipe.weight_decay)

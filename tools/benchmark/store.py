@@ -9,9 +9,9 @@ from statistics import median
 import numpy as np
 import soundfile
 
-from tagging.competition import Clips
-from tagging.waves import build_store
-from tagging_lite.audio import load_clip
+from tagging.data.competition import Clips
+from tagging.data.waveforms import build_store
+from tagging_lite.audio import load_clip, make_trim
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 from tools.benchmark.sounds import FILES
 
@@ -19,7 +19,7 @@ from tools.benchmark.sounds import FILES
 def measure_store(setting: Setting) -> Iterator[Row]:
     clips = setting.competition.clips("noisy")
     clips = clips.subset(np.arange(len(clips))[:FILES])             # the others are links to these
-    trim, threads, folder = setting.recipe.trim, os.cpu_count(), setting.scratch / "store"
+    trim, threads, folder = make_trim(setting.recipe.trim_db), os.cpu_count(), setting.scratch / "store"
     alone, trimmed, made = seconds_of(
         setting, lambda: on_all_cores(clips, lambda path: soundfile.read(path, dtype="int16")[0]),
         lambda: on_all_cores(clips, lambda path: load_clip(path, trim)[0]), lambda: build_store(clips, trim, folder))

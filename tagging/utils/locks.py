@@ -1,0 +1,41 @@
+"""Locks between processes."""
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tagging.errors import TaggingError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def file_lock(path: Path, busy: str = "") -> Iterator[None]:
+    """Hold the lock file `path` during the block. The operating system releases it when the process ends.
+
+    Args:
+        busy: the error message if another process holds the lock. With "", wait for that process instead.
+    Raises:
+        TaggingError: another process holds the lock and `busy` is given, or the file cannot be locked.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if busy:
+                raise TaggingError(busy) from None
+            log.info("waiting for another process that holds %s", path)
+            lock.acquire()
+    except OSError as error:
+        raise TaggingError(f"{path} could not be written: {error.strerror or error}. Check the free space and the "
+                           "permissions of the folder.") from error
+    except NotImplementedError as error:
+        raise TaggingError(f"{path} cannot be locked: {error}. Choose a folder on a disk that supports locks.") from error
+    try:
+        yield
+    finally:
+        lock.release()
