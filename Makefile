@@ -1,18 +1,20 @@
-# make demo   the whole path in small, on a CPU
-# make test   all tests
-# make check  lint and tests
+# make demo    the whole path in small, on a CPU
+# make quick   lint and the fast tests, for every edit
+# make test    all tests
+# make lint    ruff, mypy, and which package may import which
+# make check   lint and all tests
 PYTHON ?= python3
 BIN := .venv/bin
 DATA := data/sample
 RUN := demo
 
-.PHONY: demo clean-demo test lint check
+.PHONY: demo clean-demo quick test lint check constraints
 
-# Made again only when the requirements change; the stamp is touched last, so a broken install is not taken for whole.
-.venv/installed: requirements.txt requirements-tools.txt requirements-dev.txt tagging_lite/requirements.txt tagging_lite/requirements-serve.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Name another with make PYTHON=python3.12")'
+# Installed again only when the requirements change. The stamp is touched last, so an interrupted install does not count.
+.venv/installed: requirements.txt requirements-tools.txt requirements-dev.txt constraints.txt tagging_lite/requirements.txt tagging_lite/requirements-serve.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Choose another with make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 demo: .venv/installed clean-demo
@@ -26,7 +28,7 @@ demo: .venv/installed clean-demo
 	@$(BIN)/python lwlrap.py submissions/$(RUN).csv --truth $(DATA)/test_post_competition.csv
 	@echo; echo "weights, logs, out-of-fold predictions and scores: models/$(RUN)/"
 	@echo "submission: submissions/$(RUN).csv"
-	@echo "next: get the real data as data/README.md says, and run"
+	@echo "next: get the real data as described in data/README.md, and run"
 	@echo "  $(BIN)/python train_noisy.py --data data/fsdkaggle2019 --run first"
 	@echo "  $(BIN)/python train_curated.py --data data/fsdkaggle2019 --run first"
 	@echo "  $(BIN)/python predict.py --data data/fsdkaggle2019 --run first"
@@ -34,10 +36,19 @@ demo: .venv/installed clean-demo
 clean-demo:
 	rm -rf models/$(RUN)
 
+quick: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations=3
+
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: lint test
+
+# The versions that were tested. Run it after a change of the requirements, in a fresh .venv.
+constraints:
+	$(BIN)/pip freeze > constraints.txt

@@ -1,4 +1,4 @@
-"""Command lines, generated from dataclasses with tyro. Options that several scripts share are declared here once."""
+"""Command lines, generated from dataclasses with tyro. The groups that scripts share are in `tagging.options`."""
 import contextlib
 import faulthandler
 import os
@@ -6,12 +6,14 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, NoReturn, TextIO, TypeVar
 
 import tyro
 
 from tagging.errors import TaggingError
+from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption
 from tagging.recipe import (
     NAMED_RECIPES,
     RECIPES,
@@ -27,39 +29,13 @@ from tagging.utils import interrupts
 from tagging.utils.logs import show_logs, write_event
 
 Arguments = TypeVar("Arguments")
-Flat = tyro.conf.OmitArgPrefixes       # a group of options whose names have no prefix
+Training = TypeVar("Training", bound="TrainOptions")
 
 RENAMED = {"--accumulate": "--micro-batches"}      # old options, which keep working in this version
 GROUPS: dict[str, type] = {"network": NetworkKnobs, "audio": AudioKnobs, "augmentation": AugmentationKnobs,
                            "training": TrainingKnobs, "evaluation": EvaluationKnobs}
 RECIPE_HELP = ("Named recipe that sets the defaults of all knobs below. "
                + " ".join(f"{name}: {named.summary}" for name, named in NAMED_RECIPES.items()))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Competition and cache."""
-    data: Path                              # Competition folder in Kaggle's or Zenodo's layout.
-    cache: Path = Path("data/cache")        # Folder for the decoded clips. They take as much space as the clips.
-    skip_bad_clips: bool = False            # Drop clips that cannot be used, and list their names.
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelsOption:
-    """Runs."""
-    models: Path = Path("models")           # Folder that contains the runs.
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceOption:
-    """Device."""
-    device: str = "auto"                    # Device to use: cpu, cuda, cuda:1 and so on. auto is the GPU if there is one.
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageOption(ModelsOption):
-    """Run and stage."""
-    stage: Literal["noisy", "curated"] = "curated"      # Stage of the run to use.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +51,7 @@ class TrainingRunOptions(ModelsOption, DeviceOption):
 @dataclass(frozen=True, kw_only=True)
 class CuratedRunOptions(TrainingRunOptions):
     """The run and how it is computed."""
-    noisy_run: str = ""                     # Run whose noisy stage gives the initial weights. By default the run itself.
+    noisy_run: str = ""                     # Run whose noisy stage gives the initial weights. By default this run.
     from_scratch: bool = False              # Start from random weights.
     noisy_labels: Path | None = None        # Csv of soft labels for the noisy clips, written by tools.relabel.
 
@@ -124,6 +100,9 @@ class TrainCuratedHelp(TrainCurated):
     noisy: tyro.conf.Suppress[Schedule]
 
 
+HELP_KINDS: dict[type, type] = {TrainNoisy: TrainNoisyHelp, TrainCurated: TrainCuratedHelp}
+
+
 def parse(kind: type[Arguments], description: str) -> Arguments:
     """Parse the command line into a dataclass.
 
@@ -132,10 +111,11 @@ def parse(kind: type[Arguments], description: str) -> Arguments:
     Raises:
         SystemExit: the command line is wrong, or asks for help.
     """
-    return tyro.cli(kind, description=description, args=words(), prog=program())
+    return tyro.cli(kind, description=description, args=words(), prog=program(),
+                    config=(tyro.conf.FlagCreatePairsOff,))
 
 
-def parse_training(kind: type[TrainNoisy] | type[TrainCurated], description: str) -> TrainNoisy | TrainCurated:
+def parse_training(kind: type[Training], description: str) -> Training:
     """Parse the command line of a training script. The defaults of the knobs are those of the chosen recipe.
 
     Raises:
@@ -145,7 +125,7 @@ def parse_training(kind: type[TrainNoisy] | type[TrainCurated], description: str
     given = words()
     name, recipe = choose_recipe(kind, given)
     asks_help = {"-h", "--help"} & set(given)
-    shown = {TrainNoisy: TrainNoisyHelp, TrainCurated: TrainCuratedHelp}[kind] if asks_help else kind
+    shown: type = HELP_KINDS[kind] if asks_help else kind
     run = CuratedRunOptions if kind is TrainCurated else TrainingRunOptions
     default = shown(
         data=DataOptions(data=tyro.MISSING), run=run(run=tyro.MISSING, recipe=name), noisy=recipe.noisy,
@@ -168,17 +148,25 @@ def choose_recipe(kind: type, given: list[str]) -> tuple[str, Recipe]:
         if noisy.settings_path.exists():
             return f"that of {noisy}", noisy.recipe()
     name = recipe or "capstone"
+    return name, named_recipe(name)
+
+
+def named_recipe(name: str) -> Recipe:
+    """
+    Raises:
+        TaggingError: the recipe is unknown.
+    """
     if name not in RECIPES:
         from tagging.data.tables import did_you_mean
         raise TaggingError(f"--recipe '{name}' is unknown.{did_you_mean(name, list(RECIPES))} "
                            f"Choose {', '.join(RECIPES)}.")
-    return name, RECIPES[name]
+    return RECIPES[name]
 
 
 def option(given: list[str], name: str) -> str | None:
     """Return the value of an option on the command line, the last one if it is given several times."""
     values = [word.removeprefix(f"{name}=") for word in given if word.startswith(f"{name}=")]
-    values += [value for word, value in zip(given, given[1:]) if word == name]
+    values += [value for word, value in pairwise(given) if word == name]
     return values[-1] if values else None
 
 
@@ -214,8 +202,9 @@ def run_script(main: Callable[[], object], resumable: bool = False) -> None:
         resumable: whether the same command resumes after an interruption.
     """
     interrupts.install_handlers()
-    with contextlib.suppress(AttributeError, ValueError, OSError):      # a stderr without a file
-        faulthandler.enable(sys.__stderr__)     # if a disk vanishes under a memory map, this tells where
+    if sys.__stderr__:
+        with contextlib.suppress(ValueError, OSError):      # a stderr without a file
+            faulthandler.enable(sys.__stderr__)     # if a disk vanishes under a memory map, this tells where
     with show_logs() as events:
         try:
             main()
@@ -232,7 +221,7 @@ def run_script(main: Callable[[], object], resumable: bool = False) -> None:
             sys.exit(stop.exit_code)
 
 
-def fail(message: str, code: int, events: object) -> None:
+def fail(message: str, code: int, events: TextIO | None) -> NoReturn:
     """Print an error, or send it to the process that started this one, and exit."""
     if events:
         write_event(events, error=message)

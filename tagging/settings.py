@@ -1,13 +1,16 @@
 """Recipes and other dataclasses from JSON, whose values can have any type, and the differences of two settings."""
 import dataclasses
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from typeguard import TypeCheckError, check_type
 
 from tagging.errors import TaggingError
 from tagging.recipe import Recipe, Schedule
 
-Kind = TypeVar("Kind")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Kind = TypeVar("Kind", bound="DataclassInstance")
 
 
 def recipe_from_dict(knobs: dict) -> Recipe:

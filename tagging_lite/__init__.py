@@ -1,6 +1,6 @@
-"""Tag sound files with numpy, soundfile and an exported model on onnxruntime; `tagging` builds on this package.
+"""Tag sound files with an exported model, with numpy, soundfile and onnxruntime only.
 
     python -m tagging_lite MODEL.onnx PATH...
 
-It needs nothing from outside its folder.
+The package imports nothing from the rest of the repository. `tagging` imports it.
 """

@@ -1,4 +1,4 @@
-"""An exported model on onnxruntime."""
+"""An exported model, run with onnxruntime."""
 import json
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from tagging_lite.audio import RATES
 from tagging_lite.errors import TaggingError
 from tagging_lite.tagger import ModelInfo, Tagger
 
-KIND = "audio-tagging onnx 3"       # increase the number when older code would misread a newer file
-INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing"}     # where a file of each kind describes its model
+KIND = "audio-tagging onnx 3"       # increase the number if older code would misread a newer file
+INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing"}     # the metadata key of the ModelInfo in each kind
 REMEDY = "Write it with `python -m tools.export --run NAME`."
 
 
@@ -18,16 +18,16 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
     """Load a model that `tools.export` wrote.
 
     Args:
-        threads: of one inference; 0 leaves it to onnxruntime.
+        threads: number of threads for one inference. 0 is onnxruntime's default.
     Raises:
         TaggingError: the file is missing, damaged or of another kind.
     """
     session = open_session(path, threads)
     try:
         metadata = session.get_modelmeta().custom_metadata_map
-        about = json.loads(metadata[INFO_KEYS[metadata["kind"]]])
-        info = ModelInfo(tuple(map(str, about["classes"])), int(about["sample_rate"]), int(about["window"]),
-                          float(about["overlap"]), float(about["trim_db"]), str(about["pooling"]))
+        values = json.loads(metadata[INFO_KEYS[metadata["kind"]]])
+        info = ModelInfo(tuple(map(str, values["classes"])), int(values["sample_rate"]), int(values["window"]),
+                         float(values["overlap"]), float(values["trim_db"]), str(values["pooling"]))
         outputs = {output.name: output.shape for output in session.get_outputs()}
         if not (RATES[0] <= info.sample_rate <= RATES[1] and info.window > 0 and 0 <= info.overlap < 1
                 and info.trim_db >= 0 and info.pooling in ("mean", "maximum")
@@ -37,14 +37,17 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
         raise TaggingError(f"{path} has invalid metadata ({error!r}). {REMEDY}") from error
 
     def logits(waves: np.ndarray) -> np.ndarray:
-        """(windows, samples) int16 -> (windows, models, classes)"""
+        """(windows, samples) int16 -> (windows, models, classes)."""
         return session.run(["logits"], {"waves": waves.astype(np.float32) / 32768})[0]
 
     return Tagger(info, logits)
 
 
 def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """
+    """Open an exported model on the CPU, and check its kind.
+
+    Args:
+        threads: number of threads for one inference. 0 is onnxruntime's default.
     Raises:
         TaggingError: the file is missing, damaged or of another kind.
     """
@@ -54,9 +57,9 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads, options.log_severity_level = threads, 3       # 3: errors only
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:      # onnxruntime has an exception type for each of its codes, and hides them
-        raise TaggingError(f"{path} is damaged, or no ONNX model: {error}. {REMEDY}") from error
+    except Exception as error:      # onnxruntime has one exception type for each of its codes, and does not export them
+        raise TaggingError(f"{path} is damaged, or is not an ONNX model: {error}. {REMEDY}") from error
     kind = session.get_modelmeta().custom_metadata_map.get("kind")
     if kind not in INFO_KEYS:
-        raise TaggingError(f"{path} is of kind '{kind}', and '{KIND}' is expected. {REMEDY}")
+        raise TaggingError(f"{path} is of kind '{kind}', but '{KIND}' is expected. {REMEDY}")
     return session

@@ -1,49 +1,55 @@
-"""Where the windows of a clip lie, the same in prediction and in all that is exported."""
+"""Positions of the windows of a clip, for prediction and for exported models."""
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 def place_windows(lengths: np.ndarray, size: int, overlap: float, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Windows that cover each clip evenly, the first at its start and the last at its end.
+    """Place windows that cover each clip evenly. The first starts with the clip, and the last ends with it.
 
-    A clip shorter than a window gets one, with the clip in its middle.
+    A clip that is shorter than a window gets one window, with the clip in its middle.
 
     Args:
         lengths: (clips,) samples.
         size: samples of a window.
-        overlap: share that neighbours have in common, at least.
-        limit: the greatest number of windows of a clip, one being its middle; 0 for as many as it takes.
+        overlap: smallest overlap of neighbouring windows, as a share of a window.
+        limit: greatest number of windows of a clip. A single window is in the middle of the clip. 0 sets no limit.
     Returns:
-        clip and start of each window, (windows,) each.
+        clip of each window: (windows,) int64.
+        first sample of each window: (windows,) int64, negative if the clip is shorter.
     """
     room = lengths - size                                                           # (clips,), negative if short
     counts = 1 + -(-np.maximum(room, 0) // max(1, int(size * (1 - overlap))))       # (clips,)
     if limit:
         counts = np.minimum(counts, limit)
     clips = np.repeat(np.arange(len(lengths)), counts)                              # (windows,)
-    place = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)   # of each window in its clip
+    place = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)   # number of the window in its clip
     last = counts[clips] - 1
     share = np.where(last > 0, place / np.maximum(last, 1), 0.5)
     return clips, np.rint(share * room[clips]).astype(np.int64)
 
 
-def cut(wave: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
-    """Windows of one clip; what lies outside it is zero.
+def cut_windows(wave: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+    """Cut windows from one clip. Samples outside the clip are zero.
 
     Args:
         wave: (samples,).
-        starts: (windows,) first sample, from -size on.
+        starts: (windows,) first sample of each window, from -size to samples.
+        size: samples of a window.
     Returns:
-        (windows, size).
+        (windows, size), of the dtype of `wave`.
     """
     return sliding_window_view(np.pad(wave, size), size)[starts + size]
 
 
-def each_second(samples: int, size: int, sample_rate: int) -> np.ndarray:
-    """Starts of windows around the middle of each second of a clip, moved so that they lie within it if they fit.
+def second_windows(samples: int, size: int, sample_rate: int) -> np.ndarray:
+    """Place a window around the middle of each second of a clip, and move it into the clip if it fits.
 
+    Args:
+        samples: length of the clip.
+        size: samples of a window.
+        sample_rate: Hz.
     Returns:
-        (seconds,) first sample; a clip shorter than a window has it in its middle.
+        (seconds,) first sample of each window. A clip that is shorter than a window is in the middle of each.
     """
     middles = (np.arange(-(-samples // sample_rate)) + 0.5) * sample_rate                   # (seconds,)
     room = samples - size

@@ -123,6 +123,12 @@ def exported(trained) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def log_everything(caplog):
+    """The library logs, and scripts show it; `caplog` has it in tests that call the library."""
+    caplog.set_level("INFO", "tagging")
+
+
 @pytest.fixture
 def expect_error() -> Callable[..., str]:
     """Check that a result is one clear error, and that it names what it should."""

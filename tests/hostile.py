@@ -1,6 +1,6 @@
-"""What the tests of hostile files share: generated cases that are counted, damage, and bounds on time and memory.
+"""Shared by the tests of hostile files: generated cases, damage to files, and limits on time and memory.
 
-HOSTILE_CASES raises the number of cases a reader gets.
+The environment variable HOSTILE_CASES sets the number of cases for each function that reads files.
 """
 import ctypes
 import faulthandler
@@ -20,20 +20,20 @@ from hypothesis import strategies as st
 from tagging.errors import TaggingError
 
 CASES = int(os.environ.get("HOSTILE_CASES", "2000"))
-SECONDS = 2.0                       # a case
-TIMES, ALLOWANCE = 20, 16 << 20     # bytes a case may take: so often the file's size, and a fixed allowance
+SECONDS = 2.0                       # time limit of a case
+TIMES, ALLOWANCE = 20, 16 << 20     # memory limit of a case: this many times the size of the file, plus bytes
 
 
 @pytest.fixture(autouse=True)
 def watchdog():
-    """A loop inside a C library never comes back to be measured."""
+    """End the process if a test hangs. Python cannot interrupt a loop in a C library."""
     faulthandler.dump_traceback_later(max(600, CASES), exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 
 
 def run_cases(check, strategy, count=CASES):
-    """Call `check` with `count` generated cases, the same in every run; fewer are a failure too."""
+    """Call `check` with `count` generated cases, the same in every run. Fail if hypothesis generates fewer."""
     ran = 0
 
     @settings(max_examples=count, derandomize=True, deadline=None, database=None,
@@ -55,6 +55,7 @@ EDITS = st.lists(st.tuples(st.sampled_from(["set", "flip", "cut", "insert", "del
 
 
 def damage(content, edits):
+    """Apply `EDITS` to bytes."""
     for kind, place, value in edits:
         place %= len(content) + 1
         head, tail = content[:place], content[place:]
@@ -68,7 +69,7 @@ def damage(content, edits):
 
 
 def put(path, content):
-    """A new file, not the old one overwritten: a tensor of the case before may still be mapped to that."""
+    """Write a new file. The old one is not overwritten, because a tensor of the last case can still be mapped to it."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
     return path
@@ -77,8 +78,11 @@ def put(path, content):
 # --- time and memory ---
 
 def outcome(path, read, *arguments, seconds=SECONDS):
-    """What `read(path, ...)` returns, or the TaggingError that it raises; any other error passes through."""
-    for _ in range(2):      # another process may have held the core; what hangs is slow twice
+    """Return the result of `read(path, ...)`, or the TaggingError that it raises. Check its time and memory.
+
+    All other errors are raised.
+    """
+    for _ in range(2):      # the first time another process may have used the core
         tracemalloc.start()
         begin = time.monotonic()
         try:
@@ -98,24 +102,26 @@ def outcome(path, read, *arguments, seconds=SECONDS):
 
 
 def refused(result):
+    """Whether a result of `outcome` is an error."""
     return isinstance(result, TaggingError)
 
 
 def check_memory(taken, path):
+    """Check that `taken` bytes of memory are within the limit for the file."""
     size = path.stat().st_size
     assert taken <= TIMES * size + ALLOWANCE, f"{taken} bytes for a file of {size}"
 
 
 def resident(field):
-    """Kilobytes of memory that this process holds: now (VmRSS), or at most (VmHWM)."""
+    """Return the kilobytes of memory of this process: now (VmRSS), at most (VmHWM), or reserved (VmSize)."""
     return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 @contextmanager
 def little_growth(path):
-    """The whole process, as `outcome` does not see what C libraries take: PyTorch's tensors, for one."""
+    """Check the memory of the whole process during the block. `outcome` does not count the memory of C libraries."""
     gc.collect()
-    with suppress(AttributeError):      # memory that was freed, and is kept by the C library, would hide the growth
+    with suppress(AttributeError):      # freed memory that the C library keeps would hide the growth
         ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
@@ -125,7 +131,7 @@ def little_growth(path):
 
 @contextmanager
 def little_room():
-    """What a description asks for must not take the machine's memory from others, if it is granted after all."""
+    """Limit the memory of the process during the block. A wrong size in a file must not fill the machine."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (1024 * resident("VmSize") + (1 << 30), before[1]))
     try:

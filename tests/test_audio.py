@@ -1,4 +1,5 @@
-"""Trimming, decoding, and what is said of clips that cannot be used."""
+"""Trimming, decoding, and the errors for clips that cannot be used."""
+import logging
 import os
 import struct
 from pathlib import Path
@@ -17,9 +18,8 @@ from tagging_lite.audio import RemoveSilence
 PARITY = Path(__file__).parent / "data" / "parity.npz"
 
 
-
 @pytest.mark.parametrize("clip", ["00", "01", "02", "03", "04", "05"])
-def test_bounds_equal_fastaudios_to_the_sample(clip):
+def test_bounds_equal_those_of_fastaudio(clip):
     with np.load(PARITY) as parity:
         # Stored as differences, low bytes before high ones: half the size.
         differences = parity[f"{clip}_wave"].T.copy().view("<i2").ravel()
@@ -29,8 +29,8 @@ def test_bounds_equal_fastaudios_to_the_sample(clip):
 
 @pytest.mark.parametrize("rate, threshold", [(44_100, 20), (16_000, 20), (16_000, 45)])
 @pytest.mark.parametrize("front, gap, end", [(5000, 0, 3000), (2048, 9000, 2048), (20_011, 300, 13_007)])
-def test_bounds_equal_librosas_where_padding_makes_no_difference(rate, threshold, front, gap, end):
-    """librosa pads with zeros since 0.9; at silent ends reflection gives zeros too."""
+def test_bounds_equal_those_of_librosa_if_the_ends_are_silent(rate, threshold, front, gap, end):
+    """Since version 0.9 librosa pads with zeros. Reflection of silent ends gives zeros too."""
     fade = np.concatenate([np.geomspace(1e-4, 1, 4000), np.ones(3000), np.geomspace(1, 1e-4, 4000)])
     body = (noise(11_000) * fade).astype(np.int16)
     wave = np.concatenate([np.zeros(front, np.int16), body, np.zeros(gap, np.int16), body // 2,
@@ -48,11 +48,11 @@ def test_a_short_clip_is_trimmed_within_itself_and_never_to_nothing(samples):
     assert 0 <= first < last <= samples
 
 
-def test_no_samples_have_no_bounds():
+def test_the_bounds_of_an_empty_clip_are_empty():
     assert RemoveSilence().bounds(noise(0), 44_100) == (0, 0)
 
 
-def test_the_store_holds_the_trimmed_clip(tmp_path):
+def test_the_store_contains_the_trimmed_clip(tmp_path):
     wave = np.concatenate([np.zeros(9000, np.int16), noise(8000), np.zeros(7000, np.int16)])
     clips = write_clips(tmp_path, {"a.wav": wave})
     first, last = RemoveSilence().bounds(wave, RATE)
@@ -64,7 +64,7 @@ def test_the_store_holds_the_trimmed_clip(tmp_path):
 # ---------------------------------------------------------------------------------------------- decoding
 
 def test_16_bit_clips_keep_their_samples_and_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)      # a chunk is 16 clips: the order must survive its end
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)      # a chunk is 16 clips, and the order must be kept across chunks
     sounds = {f"{i:02d}.wav": noise(50 + 7 * i, i) for i in range(20)}
     clips, store = open_store(write_clips(tmp_path, sounds), None, tmp_path / "cache")
     assert list(clips.fnames) == list(sounds) and store.sample_rate == RATE and len(store) == 20
@@ -91,18 +91,18 @@ def test_floats_beyond_full_scale_are_clipped_and_do_not_wrap(tmp_path):
     assert whole(store, 0).tolist() == [0, 32767, -32768, 32767, 8192]
 
 
-def test_a_wav_that_was_written_to_a_pipe_is_whole(tmp_path):
+def test_a_wav_that_was_written_to_a_pipe_is_complete(tmp_path):
     clips = write_clips(tmp_path, {"a.wav": noise(600)})
     data = (tmp_path / "a.wav").read_bytes()
-    (tmp_path / "a.wav").write_bytes(data[:40] + b"\xff" * 4 + data[44:])       # its length was unknown at the start
+    (tmp_path / "a.wav").write_bytes(data[:40] + b"\xff" * 4 + data[44:])       # the length was unknown
     assert np.array_equal(whole(open_store(clips, None, tmp_path / "cache")[1], 0), noise(600))
 
 
 @pytest.mark.parametrize("missing", [0, 10])
-def test_chunks_before_the_samples_are_passed_over(tmp_path, missing):
+def test_chunks_before_the_samples_are_skipped(tmp_path, missing):
     clips = write_clips(tmp_path, {"a.wav": noise(600), "b.wav": noise(50)})
     data = (tmp_path / "a.wav").read_bytes()
-    note = b"note" + struct.pack("<I", 3) + b"abc\0"          # of odd length, so one byte is added
+    note = b"note" + struct.pack("<I", 3) + b"abc\0"          # an odd length is padded with one byte
     data = data[:4] + struct.pack("<I", len(data) + len(note) - 8) + data[8:36] + note + data[36:len(data) - missing]
     (tmp_path / "a.wav").write_bytes(data)
     if missing:
@@ -112,10 +112,7 @@ def test_chunks_before_the_samples_are_passed_over(tmp_path, missing):
         assert np.array_equal(whole(open_store(clips, None, tmp_path / "cache")[1], 0), noise(600))
 
 
-# ---------------------------------------------------------------------------------------------- crops
-
-
-# ---------------------------------------------------------------------------------------------- clips of no use
+# ---------------------------------------------------------------------------------------------- faulty clips
 
 FAULTS = {
     "empty.wav": "0 bytes",
@@ -123,22 +120,22 @@ FAULTS = {
     "header.wav": "cut short: 8000 of 8000 bytes are missing",
     "cut.wav": "cut short: 1001 of 8000 bytes are missing",
     "none.wav": "no samples",
-    "stereo.wav": "2 channels where one is expected",
+    "stereo.wav": "2 channels, but a clip must be mono",
     "rate.wav": "8000 Hz where most clips have 16000 Hz",
-    "slow.wav": "a sample rate of 500 Hz",
+    "slow.wav": "a sample rate of 500 Hz, but it must be from 1000 to 400000 Hz",
     "zero.wav": "all silence",
     "constant.wav": "all silence",
     "text.wav": "unreadable (",
     "cut.flac": "unreadable (",
-    "nan.wav": "samples that are not finite numbers",
-    "infinite.wav": "samples that are not finite numbers",
+    "nan.wav": "some samples are not finite numbers",
+    "infinite.wav": "some samples are not finite numbers",
 }
 GOOD = {"a.wav": noise(900, 1), "m.wav": noise(800, 2), "z.wav": noise(700, 3)}
 
 
 @pytest.fixture
 def faulty(tmp_path):
-    """Each fault once, between good clips."""
+    """One clip with each fault, between good clips."""
     folder = tmp_path / "clips"
     write_clips(folder, GOOD | {"zero.wav": np.zeros(4000, np.int16), "constant.wav": np.full(4000, 77, np.int16),
                                 "none.wav": noise(0)})
@@ -157,37 +154,38 @@ def faulty(tmp_path):
     return clips_of(folder, ["a.wav", *list(FAULTS)[:6], "m.wav", *list(FAULTS)[6:], "z.wav"])
 
 
-def test_all_faulty_clips_are_told_at_once_each_with_its_reason(faulty, tmp_path):
+def test_one_error_lists_all_faulty_clips_with_their_reasons(faulty, tmp_path):
     with pytest.raises(TaggingError) as caught:
         open_store(faulty, RemoveSilence(), tmp_path / "cache")
     head, *lines, remedy = str(caught.value).splitlines()
     assert head.startswith(f"{len(FAULTS)} of {len(faulty)} clips") and str(faulty.csv) in head
-    told = dict(line.strip().split(": ", 1) for line in lines)
-    assert told.keys() == FAULTS.keys() and len(lines) == len(FAULTS)
+    listed = dict(line.strip().split(": ", 1) for line in lines)
+    assert listed.keys() == FAULTS.keys() and len(lines) == len(FAULTS)
     for fname, reason in FAULTS.items():
-        assert told[fname].startswith(reason), fname
-        assert reason.endswith("(") or told[fname] == reason
+        assert listed[fname].startswith(reason), fname
+        assert reason.endswith("(") or listed[fname] == reason
     assert "--skip-bad-clips" in remedy
 
 
-def test_faulty_clips_are_left_out_by_name_and_the_rest_keeps_its_order(faulty, tmp_path, capsys):
-    for _ in range(2):                        # from the store that is made, and from the one that is found
+def test_faulty_clips_are_dropped_and_logged_and_the_others_keep_their_order(faulty, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "tagging")
+    for _ in range(2):                        # with a new store, and with the existing one
+        caplog.clear()
         clips, store = open_store(faulty, None, tmp_path / "cache", skip_bad=True)
-        out = capsys.readouterr().out
-        assert f"left out {len(FAULTS)} curated clips" in out
-        assert all(f"{fname}: {reason}" in out for fname, reason in FAULTS.items())
+        assert f"left out {len(FAULTS)} curated clips" in caplog.text
+        assert all(f"{fname}: {reason}" in caplog.text for fname, reason in FAULTS.items())
         assert list(clips.fnames) == [path.name for path in clips.paths] == list(GOOD)
         assert clips.targets[:, 0].tolist() == [0, 7, len(faulty) - 1]
         assert all(np.array_equal(whole(store, i), samples) for i, samples in enumerate(GOOD.values()))
 
 
-def test_where_no_clip_is_good_the_error_names_the_csv(faulty, tmp_path):
+def test_the_error_names_the_csv_if_no_clip_can_be_used(faulty, tmp_path):
     bad = clips_of(tmp_path / "clips", ["zero.wav", "cut.wav"])
     with pytest.raises(TaggingError, match=r"No clip of .*train\.csv"):
         open_store(bad, None, tmp_path / "cache", skip_bad=True)
 
 
-def test_clips_of_another_rate_than_the_models_are_refused_with_both_rates(tmp_path):
+def test_the_error_names_both_rates_if_the_clips_have_another_one_than_the_model(tmp_path):
     clips = write_clips(tmp_path, {"a.wav": noise(300)})
     assert len(open_store(clips, None, tmp_path / "cache", sample_rate=RATE)[1]) == 1
     with pytest.raises(TaggingError, match=r"train.csv have 16000 Hz.*44100 Hz"):

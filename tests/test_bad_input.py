@@ -70,7 +70,7 @@ def test_a_clip_that_is_missing_on_disk(own, expect_error):
 
 def test_a_clip_named_twice(own, expect_error):
     rewrite(own.data / "train_noisy.csv", lambda table: pd.concat([table, table.iloc[[2]]]))
-    expect_error(own.train("train_noisy.py", "r", *TINY), "train_noisy.csv, line 92", "stands in line 4 already")
+    expect_error(own.train("train_noisy.py", "r", *TINY), "train_noisy.csv, line 92", "first used in line 4")
 
 
 def test_a_class_without_a_clip(own, expect_error):

@@ -27,7 +27,8 @@ def make_examples(folder, name, count, first):
     rng, paths = np.random.default_rng(first), [folder / f"{name}{i}.wav" for i in range(count)]
     for path in paths:
         soundfile.write(path, rng.integers(-9000, 9000, 3000).astype(np.int16), RATE)
-    clips = Clips("noisy", folder / "a.csv", pd.Index([path.name for path in paths]), paths, None)
+    clips = Clips("noisy", folder / "a.csv", pd.Index([path.name for path in paths]), paths,
+                  np.zeros((count, 0)))
     return ClipDataset(clips.fnames, open_store(clips, None, folder / "cache")[1],
                     np.eye(CURATED + NOISY, dtype=int)[first:first + count])
 
@@ -105,14 +106,14 @@ def test_a_crop_at_another_speed_holds_a_short_clip_whole_and_a_long_one_without
     """Every sample of the clips is 0.5, so that what is not zero shows how long they last."""
     monkeypatch.setattr(WaveStore, "crops", constant_crops)
     batches = batches_of(both, speed=0.25)
-    long = torch.cat([waves for waves, _ in batches.stream(batches.sources[0], *batches.draw()[0], 0)])
+    long = torch.cat([waves for waves, _ in batches.stream(batches.sources[0], batches.draw()[0], 0)])
     assert long.shape == (18, SIZE) and long.eq(0.5).all()           # clips of 3000 samples
     for source in batches.sources:
-        source.examples.store.lengths[:] = 1000
-    clips, starts, rates = batches.draw()[0]
-    short = torch.cat([waves for waves, _ in batches.stream(batches.sources[0], clips, starts, rates, 0)])
-    np.testing.assert_allclose(short.sum(1) / 0.5, 1000 / rates, atol=2)
-    assert 0.8 <= rates.min() < 0.9 and 1.1 < rates.max() <= 1.25
+        source.dataset.store.lengths[:] = 1000
+    crops = batches.draw()[0]
+    short = torch.cat([waves for waves, _ in batches.stream(batches.sources[0], crops, 0)])
+    np.testing.assert_allclose(short.sum(1) / 0.5, 1000 / crops.speeds, atol=2)
+    assert 0.8 <= crops.speeds.min() < 0.9 and 1.1 < crops.speeds.max() <= 1.25
 
 
 def constant_crops(store, clips, starts, size):

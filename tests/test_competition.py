@@ -95,7 +95,7 @@ def test_both_layouts_give_the_same_classes_clips_and_targets(tmp_path, layout, 
 def test_the_labels_of_zenodos_test_set_stay_unread(tmp_path):
     folder = Folder(tmp_path, "Zenodo")
     folder.replace("test", "Bark", "No class of ours")
-    assert open_competition(tmp_path).clips("test").targets is None
+    assert open_competition(tmp_path).clips("test").labelled is False
 
 
 def test_a_vocabulary_may_be_a_bare_list_of_names(tmp_path):
@@ -105,7 +105,7 @@ def test_a_vocabulary_may_be_a_bare_list_of_names(tmp_path):
 
 
 @pytest.mark.parametrize("rows, words", [
-    ([(0, "Bark", "/m/0"), (1, "Meow", "/m/1"), (2, "Bark", "/m/2")], ["Bark", "twice"]),
+    ([(0, "Bark", "/m/0"), (1, "Meow", "/m/1"), (2, "Bark", "/m/2")], ["duplicate class", "Bark"]),
     ([(0, "Bark", "/m/0")], ["1 classes"]),
     ([("index", "label", "mid")], ["0 classes"]),
     ([(0, "Bark", "/m/0"), (1, "", "/m/1"), (2, "Meow", "/m/2")], []),
@@ -161,7 +161,7 @@ def test_a_fault_of_the_curated_csv_is_named(tmp_path, fault):
     damage, words = FAULTS[fault]
     damage(folder)
     folder.expect_error("curated", folder.csv("curated"), *words)
-    assert len(open_competition(tmp_path).clips("noisy")) == len(NOISY)         # the other parts are not affected
+    assert len(open_competition(tmp_path).clips("noisy")) == len(NOISY)         # the other splits are not affected
 
 
 def test_a_duplicate_test_clip_is_named(tmp_path):
@@ -214,7 +214,7 @@ def test_a_name_that_the_disk_refuses_is_an_error_that_names_the_csv(tmp_path, n
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_six_bad_curated_clips_are_dropped_and_named(tmp_path, capsys, layout):
+def test_the_six_bad_curated_clips_are_dropped_and_named(tmp_path, caplog, layout):
     bad = dict.fromkeys(("f76181c4.wav", "77b925c2.wav", "6a1f682a.wav", "c7db12aa.wav", "7752cc8a.wav",
                          "1d44b0bd.wav"), "Bark")
     folder = Folder(tmp_path, layout, curated=CURATED | bad, noisy=NOISY | bad)
@@ -222,16 +222,16 @@ def test_the_six_bad_curated_clips_are_dropped_and_named(tmp_path, capsys, layou
     folder.fill("curated", CURATED)                                             # they need not even be there
     clips = open_competition(tmp_path).clips("curated")
     assert list(clips.fnames) == sorted(CURATED) and clips.targets.sum(0).tolist() == [2, 1, 3]
-    output = capsys.readouterr().out
+    output = caplog.text
     assert "6 curated clips" in output and all(fname in output for fname in bad)
     assert output.count("wrong label") == 5 and "1d44b0bd.wav (no signal)" in output
     assert len(open_competition(tmp_path).clips("noisy")) == len(NOISY) + 6     # the organisers named curated clips
 
 
-def test_nothing_is_said_of_bad_clips_where_there_are_none(tmp_path, capsys):
+def test_nothing_is_said_of_bad_clips_where_there_are_none(tmp_path, caplog):
     Folder(tmp_path)
     open_competition(tmp_path).clips("curated")
-    assert capsys.readouterr().out == ""
+    assert not caplog.messages
 
 
 def test_a_class_that_has_bad_clips_only_has_none(tmp_path):
@@ -240,16 +240,16 @@ def test_a_class_that_has_bad_clips_only_has_none(tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_parts_that_will_be_needed_later_are_announced(tmp_path, capsys, layout):
+def test_splits_that_will_be_needed_later_are_announced(tmp_path, caplog, layout):
     folder = Folder(tmp_path, layout)
     competition = open_competition(tmp_path)
     competition.announce_missing("curated", "noisy", "test")
-    assert capsys.readouterr().out == ""
+    assert not caplog.messages
     shutil.rmtree(folder.folder("test"))
     folder.csv("curated").unlink()
     shutil.rmtree(folder.folder("noisy"))
     competition.announce_missing("curated", "test")
-    curated, test = capsys.readouterr().out.splitlines()
+    curated, test = caplog.messages
     assert str(folder.csv("curated")) in curated and str(folder.folder("curated")) + " " not in curated
     assert str(folder.folder("test")) in test
 
@@ -263,4 +263,4 @@ def test_a_subset_keeps_names_paths_and_targets_together(tmp_path):
         assert dict(zip(subset.fnames, subset.targets.tolist())) == expected
         assert [path.name for path in subset.paths] == list(subset.fnames)
     test = open_competition(tmp_path).clips("test").subset(np.array([2]))
-    assert list(test.fnames) == ["t3.wav"] and test.targets is None and len(test) == 1
+    assert list(test.fnames) == ["t3.wav"] and test.targets.shape == (1, 0) and not test.labelled

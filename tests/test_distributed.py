@@ -11,12 +11,13 @@ import torch
 from conftest import ROOT, TINY, Workshop
 from safetensors.torch import load_file
 
+from tagging.training.optimizer import Ranger
 from tagging.utils.files import read_json
 
 # Two folds of four epochs of two steps, in two cycles.
 STEPS = (*TINY, "--noisy.epochs", "2", "2", "--noisy.lrs", "3e-3", "1e-3", "--noisy.sizes", "32", "48")
 # Batches of 16 clips in two parts, which three processes share as 3, 3 and 2; batch norm within timm's activations.
-UNEVEN = (*TINY, "--network", "timm:test_efficientnet", "--accumulate", "2", "--folds", "1")
+UNEVEN = (*TINY, "--network", "timm:test_efficientnet", "--micro-batches", "2", "--folds", "1")
 
 
 def torchrun(shop: Workshop, *words: str, processes: int = 2) -> subprocess.Popen:
@@ -73,35 +74,35 @@ def test_a_run_of_two_processes_that_is_stopped_goes_on_in_one(workshop, alone):
     wait_for(process, "fold 1 epoch 2/4")
     process.send_signal(signal.SIGTERM)         # torchrun hands it on to all
     _, err = process.communicate(timeout=60)
-    assert process.returncode and err.count("stopped by SIGTERM. The same command goes on") == 1
+    assert process.returncode and err.count("stopped by SIGTERM. Run the same command again to resume") == 1
     assert "fold1.checkpoint.safetensors" in files(workshop)
     result = workshop.train("train_noisy.py", "r", *STEPS)
-    assert result.code == 0 and "noisy fold 1 goes on in epoch" in result.out
+    assert result.code == 0 and "noisy fold 1 resumes in epoch" in result.out
     assert_same_up_to_rounding(workshop, alone)
 
 
 def test_a_run_of_one_process_goes_on_in_two_and_outlives_one_of_them(workshop, alone, monkeypatch):
 
-    def step(learner):
-        steps.append(learner)
+    def step(optimizer):
+        steps.append(optimizer)
         if len(steps) == 3:         # the first of the second epoch
             os.kill(os.getpid(), signal.SIGTERM)
-        return do_step(learner)
+        return do_step(optimizer)
 
-    do_step, steps = train.ResumableLearner._do_one_batch, []
-    monkeypatch.setattr(train.ResumableLearner, "_do_one_batch", step)
+    do_step, steps = Ranger.step, []
+    monkeypatch.setattr(Ranger, "step", step)
     assert workshop.train("train_noisy.py", "r", *STEPS).code == 143
     monkeypatch.undo()
 
     process = torchrun(workshop, *STEPS)
-    wait_for(process, "goes on in epoch 2, after 1 steps")
+    wait_for(process, "resumes in epoch 2, after 1 steps")
     wait_for(process, "fold 1 epoch 3/4")
     ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(ranks[1]), signal.SIGKILL)
     _, err = process.communicate(timeout=60)
-    assert process.returncode and "goes on from what was finished" in err
+    assert process.returncode and "Run the same command again to resume" in err
     result = workshop.train("train_noisy.py", "r", *STEPS)
-    assert result.code == 0 and "noisy fold 1 goes on in epoch" in result.out
+    assert result.code == 0 and "noisy fold 1 resumes in epoch" in result.out
     assert_same_up_to_rounding(workshop, alone)
 
 
@@ -114,7 +115,7 @@ def test_an_error_of_all_processes_is_said_once_and_ends_them(workshop):
 
 
 def test_more_processes_than_clips_of_a_batch(workshop, expect_error, monkeypatch):
-    monkeypatch.setattr("tagging.training.distributed.size", lambda: 17)
-    monkeypatch.setattr("tagging.training.distributed.told", lambda value: value)
+    monkeypatch.setattr("tagging.training.distributed.world_size", lambda: 17)
+    monkeypatch.setattr("tagging.training.distributed.broadcast", lambda value: value)
     monkeypatch.setattr("tagging.training.distributed.sync_stop", lambda: None)
     expect_error(workshop.train("train_noisy.py", "r", *TINY), "batch of 16", "17 processes")

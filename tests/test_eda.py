@@ -99,7 +99,7 @@ def test_labels_are_counted_by_class_by_clip_and_by_pair():
              "test": Clips("test", None, pd.Index(["x"]), [None], None)}
     by_class = eda.labels_by_class(splits, CLASSES)
     assert by_class.to_dict("list") == {"curated": [3, 2, 2], "noisy": [0, 1, 0]} and list(by_class.index) == CLASSES
-    by_clip = eda.labels_a_clip(splits)
+    by_clip = eda.labels_per_clip(splits)
     assert by_clip.to_dict("list") == {"curated": [0, 2, 1, 1], "noisy": [1, 1, 0, 0]}
 
     counts = eda.co_occurrence(splits["curated"], CLASSES)

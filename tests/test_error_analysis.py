@@ -1,4 +1,4 @@
-"""tagging.evaluation.error_analysis on examples that are worked out by hand."""
+"""tagging.evaluation.error_analysis on examples with results computed by hand."""
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +10,7 @@ from tagging.run import StageFolder
 
 CLASSES = ["a", "b", "c"]
 CLIPS = ["one", "two", "three"]
-#                                 one: b above its only label a; two: c between its labels; three: as it should be
+#                                 one: b is above its only label a; two: c is between its labels; three: correct
 TRUTH = pd.DataFrame([[1, 0, 0], [1, 1, 0], [0, 0, 1]], CLIPS, CLASSES)
 PREDICTIONS = pd.DataFrame([[0.3, 0.9, 0.1], [0.8, 0.2, 0.4], [0.1, 0.2, 0.7]], CLIPS, CLASSES)
 
@@ -20,7 +20,7 @@ def random_example(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     truth = (rng.random((40, 6)) < 0.3).astype(int)
     truth[np.arange(40), rng.integers(0, 6, 40)] = 1        # each clip has a label
     names = [f"clip{number}" for number in range(40)], list("abcdef")
-    return pd.DataFrame(truth, *names), pd.DataFrame(rng.random((40, 6)).round(1), *names)      # rounded: with ties
+    return pd.DataFrame(truth, *names), pd.DataFrame(rng.random((40, 6)).round(1), *names)      # rounding makes ties
 
 
 def test_the_score_of_each_class_with_its_weight_and_clips():
@@ -36,16 +36,16 @@ def test_a_class_without_a_clip_has_no_score():
     assert np.isnan(table.lwlrap["d"]) and table.weight["d"] == table.clips["d"] == 0
 
 
-def test_confusions_count_the_labels_that_a_wrong_class_beats():
+def test_confusions_count_the_labels_that_a_wrong_class_outranks():
     counts = error_analysis.confusions(TRUTH, PREDICTIONS)
     assert counts.to_numpy().tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
     pairs = error_analysis.frequent_confusions(counts, TRUTH, 5)
     assert pairs.to_dict("records") == [
-        {"class": "a", "beaten by": "b", "times": 1, "of labels": 2, "share": 0.5},
-        {"class": "b", "beaten by": "c", "times": 1, "of labels": 1, "share": 1.0}]
+        {"class": "a", "outranked by": "b", "times": 1, "of labels": 2, "share": 0.5},
+        {"class": "b", "outranked by": "c", "times": 1, "of labels": 1, "share": 1.0}]
 
 
-def test_a_tie_counts_against_the_label_and_two_labels_of_a_clip_never_beat_each_other():
+def test_a_class_outranks_a_label_in_a_tie_and_two_labels_of_a_clip_never_do():
     truth = pd.DataFrame([[1, 1, 0]], columns=CLASSES)
     counts = error_analysis.confusions(truth, pd.DataFrame([[0.5, 0.9, 0.5]], columns=CLASSES))
     assert counts.to_numpy().tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
@@ -54,11 +54,11 @@ def test_a_tie_counts_against_the_label_and_two_labels_of_a_clip_never_beat_each
 def test_the_most_frequent_confusions_come_first():
     counts = pd.DataFrame([[0, 1, 3], [2, 0, 0], [0, 0, 0]], CLASSES, CLASSES)
     pairs = error_analysis.frequent_confusions(counts, TRUTH, 2)
-    assert list(zip(pairs["class"], pairs["beaten by"], pairs.times)) == [("a", "c", 3), ("b", "a", 2)]
+    assert list(zip(pairs["class"], pairs["outranked by"], pairs.times)) == [("a", "c", 3), ("b", "a", 2)]
 
 
 def test_calibration_by_bins():
-    """0.1 0.1 0.4 | 0.6 0.9 1.0 in two bins, of which none and two of three are true."""
+    """The bins are 0.1, 0.1, 0.4 with no true label, and 0.6, 0.9, 1.0 with two true labels."""
     truth = pd.DataFrame([[0, 0, 0], [1, 0, 1]], columns=CLASSES)
     predictions = pd.DataFrame([[0.1, 0.1, 0.4], [0.6, 0.9, 1.0]], columns=CLASSES)
     table = error_analysis.calibration(truth, predictions, bins=2)

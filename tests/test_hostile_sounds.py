@@ -1,4 +1,4 @@
-"""Hostile sounds: each gives the right samples, or none and a fault in words. Training on sounds fetches nothing."""
+"""Hostile sounds give the right samples, or an error message. Training does not use the network."""
 import io
 import socket
 import struct
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tagging.data import waveforms
 from tagging.data.competition import Clips
-from tagging.data.waveforms import RemoveSilence, load_clip, open_store
+from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError
+from tagging_lite.audio import RemoveSilence, load_clip
 
 RATE = 16_000
 SUBTYPES = ("PCM_16", "PCM_24", "PCM_U8", "FLOAT", "DOUBLE", "ULAW")
@@ -37,13 +38,13 @@ def encode(samples, subtype="PCM_16", kind="WAV", channels=1):
 
 
 WAVS = {subtype: encode(300, subtype) for subtype in SUBTYPES} | {"extensible": encode(300, "PCM_24", "WAVEX")}
-# An odd chunk before the data, and one behind.
+# A chunk of odd length before the data, and another chunk after it.
 WAVS["chunks"] = WAVS["PCM_16"].replace(b"data", b"LIST\x05\0\0\0INFOx\0data", 1) + b"note\x04\0\0\0last"
 SOUNDS = [*WAVS.values(), encode(1500, kind="FLAC"), encode(2000, "VORBIS", "OGG"), encode(600, "IMA_ADPCM"),
           encode(640, "GSM610"), encode(300, kind="AIFF"), encode(300, kind="RF64"), encode(200, channels=2)]
 FIELDS = {"riff": (4, 4), "fmt": (16, 4), "tag": (20, 2), "channels": (22, 2), "rate": (24, 4), "bytes": (28, 4),
           "align": (32, 2), "bits": (34, 2)}
-LIES = st.lists(st.tuples(st.sampled_from([*FIELDS, "data"]), SIZES), min_size=1, max_size=3)
+FIELD_VALUES = st.lists(st.tuples(st.sampled_from([*FIELDS, "data"]), SIZES), min_size=1, max_size=3)
 
 
 def start_of_data(content):
@@ -54,15 +55,16 @@ def place_of(content, field):
     return FIELDS.get(field) or (start_of_data(content) - 4, 4)
 
 
-def lie(content, lies):
-    for field, value in lies:
+def set_fields(content, values):
+    """Overwrite fields of the header: (field, value) pairs."""
+    for field, value in values:
         place, size = place_of(content, field)
         content = content[:place] + value.to_bytes(4, "little")[:size] + content[place + size:]
     return content
 
 
 def decode(subtype, data):
-    """An independent reading of the bytes of a data chunk as int16, or None where they are not finite."""
+    """Decode the bytes of a data chunk to int16, independently of libsndfile. None: they are not finite."""
     if subtype in FLOATS:
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.frombuffer(data, FLOATS[subtype]).astype("f4").astype("f8")
@@ -83,7 +85,7 @@ def decode(subtype, data):
 
 
 def load(path, trim=None):
-    """`load_clip` within the bounds; what holds for every result is checked here."""
+    """Call `load_clip` within the limits, and check its result."""
     wave, rate, fault = outcome(path, load_clip, trim)
     assert wave.dtype == np.int16 and wave.ndim == 1
     assert (len(wave) == 0) == bool(fault) and isinstance(fault, str)
@@ -91,15 +93,15 @@ def load(path, trim=None):
     return wave, rate, fault
 
 
-def test_any_bytes_are_a_sound_or_have_a_fault(tmp_path):
+def test_any_bytes_give_a_sound_or_a_fault(tmp_path):
     sounds = st.sampled_from(SOUNDS)
-    lying = st.tuples(st.sampled_from(list(WAVS.values())), LIES).map(lambda pair: lie(*pair))
+    wrong = st.tuples(st.sampled_from(list(WAVS.values())), FIELD_VALUES).map(lambda pair: set_fields(*pair))
     noise = st.tuples(st.sampled_from(MAGIC), st.binary(max_size=200)).map(b"".join)
-    strategy = st.tuples(sounds | lying | noise, EDITS, st.sampled_from([None, RemoveSilence()]))
+    strategy = st.tuples(sounds | wrong | noise, EDITS, st.sampled_from([None, RemoveSilence()]))
     run_cases(lambda case: load(put(tmp_path / "a.wav", damage(*case[:2])), case[2]), strategy)
 
 
-def test_a_changed_byte_of_the_data_changes_that_sample_only(tmp_path):
+def test_a_changed_byte_of_the_data_changes_only_its_sample(tmp_path):
     def check(case):
         subtype, place, value = case
         whole, start = WAVS[subtype], start_of_data(WAVS[subtype])
@@ -115,42 +117,42 @@ def test_a_changed_byte_of_the_data_changes_that_sample_only(tmp_path):
     run_cases(check, st.tuples(st.sampled_from(SUBTYPES), st.integers(0, 9999), st.integers(0, 255)), CASES // 4)
 
 
-def test_a_cut_wav_is_told_unless_the_cut_is_behind_its_data(tmp_path):
+def test_a_truncated_wav_has_a_fault_unless_its_data_is_complete(tmp_path):
     def check(case):
         content, place = WAVS[case[0]], case[1] % len(WAVS[case[0]])
         start = start_of_data(content)
         end = start + struct.unpack("<I", content[start - 4:start])[0]
         wave, _, fault = load(put(tmp_path / "a.wav", content[:place]))
         if place < end:
-            assert fault if place < 4 else "cut short" in fault     # fewer bytes do not show that it was a WAV
+            assert fault if place < 4 else "cut short" in fault     # fewer bytes do not show that it is a WAV
         else:
             assert np.array_equal(wave, load(put(tmp_path / "b.wav", content))[0])
     run_cases(check, st.tuples(st.sampled_from(list(WAVS)), st.integers(0, 9999)), CASES // 4)
 
 
-def test_a_lie_about_one_field_gives_the_same_samples_or_a_fault(tmp_path):
+def test_a_wrong_value_of_one_field_gives_the_same_samples_or_a_fault(tmp_path):
     whole = {name: load(put(tmp_path / "a.wav", content))[0] for name, content in WAVS.items()}
 
     def check(case):
         name, field, value = case
         place, size = place_of(WAVS[name], field)
         truth = int.from_bytes(WAVS[name][place:place + size], "little")
-        wave, rate, fault = load(put(tmp_path / "a.wav", lie(WAVS[name], [(field, value)])))
+        wave, rate, fault = load(put(tmp_path / "a.wav", set_fields(WAVS[name], [(field, value)])))
         if fault:
             return
         assert field != "channels" or value % 65536 == 1
         assert field != "rate" or rate == value
         if field == "data":
-            assert value <= truth or value == 2**32 - 1     # the largest number stands for the end of the file
+            assert value <= truth or value == 2**32 - 1     # the largest number means the end of the file
             shared = min(len(wave), len(whole[name]))
             assert np.array_equal(wave[:shared], whole[name][:shared])
-        elif field not in ("fmt", "tag", "align", "bits"):  # these say how the samples are to be read
+        elif field not in ("fmt", "tag", "align", "bits"):  # these define the format of the samples
             assert np.array_equal(wave, whole[name])
     run_cases(check, st.tuples(st.sampled_from(list(WAVS)), st.sampled_from(["data", *FIELDS]), SIZES), CASES // 4)
 
 
 @pytest.mark.filterwarnings("error")
-def test_floats_of_any_value_are_limited_or_told(tmp_path):
+def test_floats_of_any_value_are_clipped_or_give_a_fault(tmp_path):
     def check(case):
         subtype, values = case
         with np.errstate(over="ignore"):
@@ -170,7 +172,7 @@ def test_floats_of_any_value_are_limited_or_told(tmp_path):
 
 @pytest.mark.parametrize("suffix", [*(kind.lower() for kind in soundfile.available_formats()), "RAW", "wav ", "x", ""])
 def test_a_sound_may_have_any_name(tmp_path, suffix):
-    """soundfile takes .raw for samples without a header, and asks for their rate."""
+    """soundfile reads .raw as samples without a header, and needs their rate as an argument."""
     path = put(tmp_path / f"a.{suffix}", WAVS["PCM_16"])
     wave, _, fault = load(path)
     assert fault or np.array_equal(wave, load(put(tmp_path / "b.wav", WAVS["PCM_16"]))[0])
@@ -181,13 +183,13 @@ def test_a_sound_may_have_any_name(tmp_path, suffix):
 
 @pytest.mark.parametrize("kind, subtype", [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("WAV", "PCM_U8"), ("WAV", "GSM610")])
 def test_a_small_file_of_a_long_sound_does_not_fill_the_memory(tmp_path, kind, subtype):
-    """Hours of near-silence take kilobytes in a compressed file."""
+    """A compressed file of some kilobytes can contain hours of near-silence."""
     path = tmp_path / "a.wav"
     quiet = np.zeros(100_000, np.int16)
     quiet[5] = 9999
     with soundfile.SoundFile(path, "w", RATE, 1, subtype, format=kind) as file:
         for _ in range(200):
-            for piece in np.split(quiet, 20):       # libsndfile's Vorbis puts what it is given onto the stack
+            for piece in np.split(quiet, 20):       # libsndfile's Vorbis encoder copies a block to the stack
                 file.write(piece)
     _, _, fault = outcome(path, load_clip, RemoveSilence(), seconds=10)
     assert not fault or "long" in fault
@@ -207,14 +209,14 @@ def test_every_damaged_clip_of_a_set_is_named(tmp_path, monkeypatch):
 # --- the network ---
 
 class ReachedError(Exception):
-    """The network was asked for something."""
+    """The network was used."""
 
 
 def test_nothing_is_fetched_from_a_network(workshop, monkeypatch):
-    asked, connect = [], socket.socket.connect
+    requests, connect = [], socket.socket.connect
 
     def refuse(*address):
-        asked.append(address)
+        requests.append(address)
         raise ReachedError(address)
 
     def local_only(self, address):
@@ -226,7 +228,7 @@ def test_nothing_is_fetched_from_a_network(workshop, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with socket.socket() as own, pytest.raises(ReachedError):
         own.connect(("127.0.0.1", 9))
-    asked.clear()
+    requests.clear()
     assert workshop.train("train_noisy.py", "r", *TINY).code == 0
     assert workshop.predict("r", "--stage", "noisy", "--out", workshop.folder / "out.csv").code == 0
-    assert not asked        # an error could have been caught on its way
+    assert not requests     # the error could have been caught

@@ -187,7 +187,7 @@ def test_a_damaged_model_is_the_same_or_refused(tmp_path, model, model_file):
     def check(edits):
         loaded = outcome(put(tmp_path / "m.safetensors", damage(model_file, edits)), load_model)
         if not refused(loaded):
-            assert loaded.about == model.metadata and same(loaded.network.state_dict(), model.network.state_dict())
+            assert loaded.metadata == model.metadata and same(loaded.network.state_dict(), model.network.state_dict())
     edits = EDITS.map(lambda edits: [(kind, place % (9000 if value % 2 else 2**24), value)
                                      for kind, place, value in edits])     # the header is 9000 bytes of 1.5 million
     run_cases(check, edits, CASES // 20)
@@ -217,8 +217,8 @@ def test_a_model_of_any_description_can_be_used_or_is_refused(tmp_path, model):
         if not refused(loaded):
             with torch.inference_mode():
                 assert loaded(wave).shape == (1, len(about["classes"]))
-            assert all(isinstance(name, str) for name in loaded.about.classes)
-            assert loaded.about.score is None or f"{loaded.about.score:.4f}"
+            assert all(isinstance(name, str) for name in loaded.metadata.classes)
+            assert loaded.metadata.score is None or f"{loaded.metadata.score:.4f}"
     with little_room():
         run_cases(check, st.tuples(st.sampled_from(PLACES), st.sampled_from([*ODD_VALUES, *[REMOVE] * 3])), CASES // 10)
 

@@ -12,9 +12,9 @@ def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeyp
     folds = pd.read_csv(workshop.stage("joint", "noisy") / "clips.csv", index_col="fname").fold
     seen, train_fold = {}, stage.train_fold
 
-    def spy(folder, about, *words):
-        seen[about.fold] = words[-1]
-        train_fold(folder, about, *words)
+    def spy(folder, metadata, *words, noisy, **options):
+        seen[metadata.fold] = noisy
+        train_fold(folder, metadata, *words, noisy=noisy, **options)
 
     monkeypatch.setattr(stage, "train_fold", spy)
     result = workshop.train("train_curated.py", "joint", *JOINT)
@@ -26,7 +26,7 @@ def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeyp
 
 
 def test_a_recipe_without_stage_1_says_so(workshop, expect_error):
-    expect_error(workshop.train("train_noisy.py", "joint", *JOINT), "The recipe has no noisy stage: train_curated.py")
+    expect_error(workshop.train("train_noisy.py", "joint", *JOINT), "The recipe has no noisy stage. Run train_curated.py")
     assert not (workshop.folder / "models").exists()
 
 

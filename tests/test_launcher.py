@@ -1,5 +1,4 @@
 """Folds side by side, each on a device and in a process of its own."""
-import fcntl
 import os
 import signal
 import subprocess
@@ -9,9 +8,11 @@ import threading
 import pytest
 import torch
 from conftest import ROOT, TINY, Result, Workshop
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from tagging.training import launcher
+from tagging.training.launcher import FoldLauncher
 from tagging.utils import interrupts
 from tagging.utils.files import read_json
 
@@ -59,11 +60,10 @@ def test_two_devices_give_the_bits_of_one_and_one_table(workshop, in_turn):
 def test_a_fold_that_fails_is_named_and_the_others_finish(workshop, in_turn, expect_error):
     folder = workshop.stage("r", "noisy")
     folder.mkdir(parents=True)
-    with open(folder / ".fold1.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(folder / ".fold1.lock"):
         result = train(workshop)
-    expect_error(result, "noisy fold 1 failed: fold 1 of", "is being trained by another process", "same command")
-    assert "noisy fold 1 failed on cpu; the other folds go on" in result.out and "together" in result.out
+    expect_error(result, "noisy fold 1 failed: another process is training fold 1 of", "same command")
+    assert "noisy fold 1 failed on cpu. The other folds continue" in result.out and "together" in result.out
     assert set(read_json(folder / "scores.json", "")["folds"]) == {"2"}
     result = workshop.train("train_noisy.py", "r", *TINY, "--noisy.epochs", "3")       # without --devices this time
     assert result.code == 0 and "fold 2 is finished" in result.out and "noisy fold 2 epoch" not in result.out
@@ -76,10 +76,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(workshop, in_turn):
     assert any("epoch 1/3" in line for line in process.stdout)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == 143 and err == "stopped by SIGTERM. The same command goes on from what was finished.\n"
+    assert process.returncode == 143 and err == "stopped by SIGTERM. Run the same command again to resume.\n"
     assert list(workshop.stage("r", "noisy").glob("*.checkpoint.safetensors"))
     result = train(workshop)
-    assert result.code == 0 and "goes on in epoch" in result.out
+    assert result.code == 0 and "resumes in epoch" in result.out
     assert_same_run(workshop, in_turn)
 
 
@@ -87,16 +87,20 @@ def test_a_stopped_run_goes_on_to_the_same_bits(workshop, in_turn):
 def stand_in(monkeypatch):
     """Let a line of Python stand in for the training of a fold, with `fold` and `device` in it."""
     def stand_in(code: str) -> None:
-        code = "import os, signal, sys, time\nfold, device = int(sys.argv[1]), sys.argv[2]\n" + code
+        code = "import json, os, signal, sys, time\nfold, device = int(sys.argv[1]), sys.argv[2]\n" + code
         monkeypatch.setattr(launcher, "command", lambda fold, device: [
             sys.executable, "-c", code, str(fold), str(device)])
     return stand_in
 
 
 def test_a_free_device_takes_the_next_fold(stand_in, capsys):
-    stand_in("time.sleep(1 if fold == 1 else 0); print(f'curated fold {fold} on {device}')")
+    stand_in("""
+time.sleep(1 if fold == 1 else 0)
+print("what other programs print is ignored")
+print(json.dumps({"fold": fold, "message": f"curated fold {fold} on {device}"}))
+""")
     devices = [CPU, torch.device("cuda:1")]
-    assert launcher.train_in_parallel("curated", [1, 2, 3, 4], devices, 1) == {}
+    assert FoldLauncher("curated", [1, 2, 3, 4], devices, 1).run() == {}
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines) == [f"curated fold {fold} on {'cpu' if fold == 1 else 'cuda:1'}" for fold in (1, 2, 3, 4)]
     assert lines[-1] == "curated fold 1 on cpu"
@@ -105,15 +109,16 @@ def test_a_free_device_takes_the_next_fold(stand_in, capsys):
 def test_the_reason_of_a_failure_is_its_message_its_signal_or_its_traceback(stand_in):
     stand_in("""
 if fold == 1:
-    sys.exit("a warning\\nerror: the disk is full\\nBuy another.")
+    print(json.dumps({"error": "the disk is full. Buy another."}))
+    sys.exit("a warning")
 if fold == 2:
     os.kill(os.getpid(), signal.SIGKILL)
 if fold == 3:
     raise ValueError("a bug")
 """)
-    reasons = launcher.train_in_parallel("noisy", [1, 2, 3, 4], [CPU, CPU], 1)
+    reasons = FoldLauncher("noisy", [1, 2, 3, 4], [CPU, CPU], 1).run()
     assert reasons.keys() == {1, 2, 3}
-    assert reasons[1] == "the disk is full\nBuy another." and reasons[2] == "ended by SIGKILL."
+    assert reasons[1] == "the disk is full. Buy another." and reasons[2] == "ended by SIGKILL."
     assert reasons[3].startswith("Traceback") and reasons[3].endswith("ValueError: a bug")
 
 
@@ -124,7 +129,7 @@ def note(number, frame):
     time.sleep(0.5)         # time for a second signal
     sys.exit(130)
 signal.signal(signal.SIGINT, note)
-print(f"noisy fold {{fold}} epoch 1/9", flush=True)
+print(json.dumps({{"fold": fold, "epoch": 1, "message": "epoch 1/9"}}), flush=True)
 time.sleep(60)
 """)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -133,7 +138,7 @@ time.sleep(60)
     timer.start()
     try:
         with pytest.raises(interrupts.Stopped) as stop:
-            launcher.train_in_parallel("noisy", [1, 2, 3, 4], [CPU, CPU], 9)
+            FoldLauncher("noisy", [1, 2, 3, 4], [CPU, CPU], 9).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -111,7 +111,7 @@ def test_the_head_works_in_fp32_whatever_the_body_gives():
         def forward(self, images):
             return images.flatten(1).bfloat16()
 
-    net = network.Tagger(Body(), nn.Linear(16, 200))
+    net = network.Classifier(Body(), nn.Linear(16, 200))
     logits = net(images(1, 4))
     assert logits.dtype == torch.float32
     assert len(logits.unique()) == 200

@@ -99,8 +99,8 @@ def test_another_seed_gives_other_weights(trained, workshop):
 
 def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monkeypatch):
     """Every crop that is cut before the weights are written is traced back to its clip in the store's file."""
-    from tagging.data import waveforms
-    from tagging.training import stage
+    from tagging.data import folds, waveforms
+    from tagging.evaluation.predict import WindowBatches
     seen, phase = {"training": set(), "out of fold": set()}, ["training"]
     crops = waveforms.WaveStore.crops
 
@@ -108,20 +108,19 @@ def test_no_model_sees_a_clip_of_its_own_out_of_fold_predictions(workshop, monke
         seen[phase[0]].update(store.offsets[clips].tolist())
         return crops(store, clips, starts, size)
 
-    def validation(*arguments, **options):      # the line of an epoch looks at validation clips, and may
-        phase[0], before = "out of fold", phase[0]
+    def validation(windows):        # the score after an epoch uses validation clips, as it may
+        phase[0] = "out of fold"
         try:
-            return looked(*arguments, **options)
+            yield from batches(windows)
         finally:
-            phase[0] = before
+            phase[0] = "training"
 
-    looked = train.predict_logits
+    batches = WindowBatches.__iter__
     monkeypatch.setattr(waveforms.WaveStore, "crops", spy)
-    monkeypatch.setattr(train, "predict_logits", validation)
-    monkeypatch.setattr("tagging.evaluation.predict.predict_logits", validation)
+    monkeypatch.setattr(WindowBatches, "__iter__", validation)
     stores = []
-    open_store = stage.open_store
-    monkeypatch.setattr(stage, "open_store", lambda *a, **k: stores.append(open_store(*a, **k)) or stores[-1])
+    open_store = folds.open_store
+    monkeypatch.setattr(folds, "open_store", lambda *a, **k: stores.append(open_store(*a, **k)) or stores[-1])
 
     for script in ("train_noisy.py", "train_curated.py"):
         for fold in (1, 2):

@@ -102,7 +102,7 @@ def test_a_run_of_weight_0_is_left_out_of_everything(two_runs, tmp_path, monkeyp
 def test_weights_are_refused_before_the_prediction_where_they_cannot_be_fitted(two_runs, tmp_path):
     result = two_runs.predict("first", "--run", "first", "second", "--weights", "fitted", "--folds", 1,
                               "--out", tmp_path / "alone.csv")
-    assert result.code == 2 and "two folds or more" in result.err and not (tmp_path / "alone.csv").exists()
+    assert result.code == 2 and "at least two folds" in result.err and not (tmp_path / "alone.csv").exists()
 
 
 def test_augmented_views_change_the_prediction_reproducibly(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""The pages about runs and data sets, and their pictures."""
+"""The pages about runs and data sets, and their figures."""
 import base64
 import io
 import json
@@ -19,14 +19,15 @@ from tagging.data.tables import join_labels, write_scores
 from tagging.evaluation import error_analysis
 from tagging.recipe import CAPSTONE, SMOKE
 from tagging.reporting import plots
-from tagging.reporting.report import cell, closest_recipe, prediction_bars, read_logs, write_run_report
+from tagging.reporting.report import format_cell, write_run_report
+from tagging.reporting.sections import closest_recipe, prediction_bars, read_logs
 from tagging.run import StageFolder
 
 HOSTILE = ["<script>alert(1)</script>", 'Bell & "Drum" \'n\' <b>', "$a_1$ costs $", "x" * 200]
 
 
 class Page(HTMLParser):
-    """The tags of a page, all its text, and its pictures."""
+    """The HTML tags of a page, all its text, and its pictures."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -43,7 +44,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         self.text += data
 
-    def asks_for_nothing(self) -> bool:
+    def is_self_contained(self) -> bool:
+        """Whether the page loads nothing from outside."""
         return (all(address.startswith(("data:image/png;base64,", "#")) for address in self.addresses)
                 and not {"script", "link", "iframe", "object", "audio"} & set(self.tags)
                 and not any(word in self.source for word in ("http://", "https://", "file://", "url(", "@import")))
@@ -51,7 +53,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def copied(trained, tmp_path) -> Workshop:
-    """A trained run and its data, to change."""
+    """A copy of a trained run and its data, which a test may change."""
     shutil.copytree(trained.folder / "models", tmp_path / "models")
     shutil.copytree(trained.data, tmp_path / "sample")
     return Workshop(tmp_path, tmp_path / "sample")
@@ -66,24 +68,24 @@ def worst_clips(shop: Workshop) -> pd.DataFrame:
     return table[table.precision < 1][:12]
 
 
-def test_a_training_ends_with_a_page_that_tells_all_of_the_run_and_needs_nothing_else(trained):
+def test_training_writes_a_self_contained_page_with_all_results_of_the_run(trained):
     page = Page(trained.folder / "models" / "first" / "report.html")
     folder = trained.stage("first", "curated")
     settings, scores = (json.loads((folder / name).read_text()) for name in ("settings.json", "scores.json"))
-    assert page.asks_for_nothing()
-    assert "Run first" in page.text and "is not finished" not in page.text
+    assert page.is_self_contained()
+    assert "Run first" in page.text and "not finished" not in page.text
     for text in (f"{scores['mean']:.5f} ± {scores['spread']:.5f}", f"{scores['out_of_fold']:.5f}",
-                 "stage 1 of run first", settings["made_by"]["command"], settings["made_by"]["commit"][:10],
+                 "noisy stage of run first", settings["made_by"]["command"], settings["made_by"]["commit"][:10],
                  "timm:test_resnet", "cpu (", *settings["classes"],
                  *(f"{score:.5f}" for score in scores["folds"].values())):
         assert text in page.text, text
     worst = worst_clips(trained)
     assert len(worst) == 12 and all(fname in page.text for fname in worst.index)
-    # fold scores, curves of both stages, classes, confusions, calibration, and two for each of the worst clips
+    # fold scores, learning curves of both stages, classes, confusions, calibration, and two for each worst clip
     assert len(page.pictures) == 6 + 2 * 12 and all(picture.width > 500 for picture in page.pictures)
 
 
-def test_the_knobs_that_differ_from_the_closest_recipe_are_named_first(trained):
+def test_the_knobs_that_differ_from_the_closest_recipe_come_first(trained):
     page = Page(trained.folder / "models" / "first" / "report.html")
     about = page.text.split("Settings")[-1]
     assert "The closest recipe is smoke." in about
@@ -93,26 +95,26 @@ def test_the_knobs_that_differ_from_the_closest_recipe_are_named_first(trained):
 def test_the_closest_recipe():
     assert closest_recipe(CAPSTONE) == ("capstone", [])
     changed = replace(SMOKE, seed=7, curated=replace(SMOKE.curated, epochs=(5,)))
-    assert closest_recipe(changed) == ("smoke", ["curated.epochs", "seed"])
+    assert closest_recipe(changed) == ("smoke", ["seed", "curated.epochs"])
 
 
-def test_a_run_with_unfinished_folds_says_so(copied):
+def test_the_report_names_unfinished_folds(copied):
     (copied.stage("first", "curated") / "fold2.json").unlink()
     page = report(copied)
     assert "Fold 2 of 2 is not finished" in page.text and "±" not in page.text
 
 
-def test_a_clip_that_is_gone_leaves_a_sentence_in_the_place_of_its_picture(copied):
+def test_a_clip_that_cannot_be_used_has_a_sentence_instead_of_its_spectrogram(copied):
     first, second = worst_clips(copied).index[:2]
     (copied.data / "train_curated" / first).unlink()
     soundfile.write(copied.data / "train_curated" / second, np.zeros((100, 2)), 16_000)
     page = report(copied)
-    assert page.text.count("No picture of the sound") == 2
-    assert "No such file" in page.text and "2 channels where one is expected" in page.text
+    assert page.text.count("There is no spectrogram") == 2
+    assert "No such file" in page.text and "2 channels, but a clip must be mono" in page.text
     assert len(page.pictures) == 6 + 2 * 12 - 2
 
 
-def test_a_run_from_random_weights_shows_one_stage(copied):
+def test_the_report_of_a_run_from_random_weights_has_one_stage(copied):
     path = copied.stage("first", "curated") / "settings.json"
     settings = json.loads(path.read_text())
     path.write_text(json.dumps(settings | {"initial_weights": "scratch"}))
@@ -120,7 +122,7 @@ def test_a_run_from_random_weights_shows_one_stage(copied):
     assert "random weights" in page.text and len(page.pictures) == 5 + 2 * 12
 
 
-def test_a_page_that_cannot_be_written_does_not_fail_the_training(copied):
+def test_training_succeeds_if_the_page_cannot_be_written(copied):
     path = copied.folder / "models" / "first" / "report.html"
     path.unlink()
     path.mkdir()
@@ -129,13 +131,13 @@ def test_a_page_that_cannot_be_written_does_not_fail_the_training(copied):
 
 
 def test_a_bug_in_the_page_is_not_hidden(copied, monkeypatch):
-    monkeypatch.setattr("tagging.reporting.report.about_settings", lambda folder: {}["bug"])
+    monkeypatch.setattr("tagging.reporting.sections.settings_section", lambda folder: {}["bug"])
     with pytest.raises(KeyError, match="bug"):
         copied.train("train_curated.py", "first")
 
 
 def hostile_competition(root: Path) -> list[str]:
-    """Four classes and eight clips with names that would break a page, or a formula; the clips' names."""
+    """Write four classes and eight clips with names that could break a page or a formula. Return the clip names."""
     folder = root / "train_curated"
     folder.mkdir(parents=True)
     fnames = [f"<img src=x onerror=alert({number})>&amp;.wav" for number in range(8)]
@@ -150,7 +152,7 @@ def hostile_competition(root: Path) -> list[str]:
 
 
 def assert_harmless(page: Page, fnames: list[str]) -> None:
-    assert page.asks_for_nothing() and "b" not in page.tags
+    assert page.is_self_contained() and "b" not in page.tags
     for name in (*HOSTILE, *fnames):
         assert name in page.text
 
@@ -164,11 +166,11 @@ def test_names_of_a_run_cannot_change_the_page(copied, tmp_path):
     table.assign(fold=[1] * 4 + [2] * 4, crc32="0").to_csv(folder.path / "clips.csv", index=False)
     for fold in (1, 2):
         scores = np.random.default_rng(fold).random((4, 4))
-        scores[:, fold] = 1             # a class that is not always right
+        scores[:, fold] = 1             # a class that is wrong for some clips
         write_scores(folder.predictions(fold), pd.DataFrame(scores, fnames[4 * fold - 4:4 * fold], HOSTILE))
     wrong = error_analysis.clip_table(*error_analysis.out_of_fold(folder)).query("precision < 1").index
     page = Page(write_run_report(folder, open_competition(tmp_path / "hostile")))
-    assert len(wrong) and "No picture" not in page.text
+    assert len(wrong) and "There is no spectrogram" not in page.text
     assert_harmless(page, list(wrong))
 
 
@@ -179,8 +181,8 @@ def test_names_of_a_data_set_cannot_change_the_page(tmp_path, workshop):
     result = workshop.call("tools/eda.py", "--data", tmp_path / "hostile", "--out", tmp_path / "data.html")
     assert result.code == 0, result.err
     page = Page(tmp_path / "data.html")
-    assert_harmless(page, fnames)       # each clip is in the list of those that cannot be used
-    assert "There is no noisy set." in page.text and len(page.pictures) == 3    # of labels, and of no sound
+    assert_harmless(page, fnames)       # each clip is in the list of clips that cannot be used
+    assert "There is no noisy split." in page.text and len(page.pictures) == 3      # the labels only
 
 
 def test_the_page_about_a_data_set(workshop, tmp_path):
@@ -192,19 +194,19 @@ def test_the_page_about_a_data_set(workshop, tmp_path):
     result = workshop.call("tools/eda.py", "--data", data, "--out", tmp_path / "pages" / "data.html")
     assert result.code == 0 and "curated: 45 clips, 45 measured, 1 cannot be used" in result.out
     page = Page(tmp_path / "pages" / "data.html")
-    assert page.asks_for_nothing()
-    # labels by class, labels a clip, pairs of two sets, lengths, silence, noise floor
+    assert page.is_self_contained()
+    # labels by class, labels per clip, pairs of two splits, lengths, silence, noise floor
     assert len(page.pictures) == 7
     assert "0 bytes" in page.text and "PCM_16" in page.text and "16,000" in page.text
-    twice = page.text.split("The same sound twice")[-1].split("Worth a listen")[0]
-    assert copy in twice and original in twice and broken not in twice
+    duplicates = page.text.split("Duplicate clips")[-1].split("Extreme clips")[0]
+    assert copy in duplicates and original in duplicates and broken not in duplicates
 
 
-def test_a_look_at_some_of_the_clips(workshop, tmp_path, expect_error):
+def test_some_of_the_clips_can_be_measured(workshop, tmp_path, expect_error):
     words = ["--data", workshop.data, "--out", tmp_path / "data.html", "--clips"]
     result = workshop.call("tools/eda.py", *words, 10)
     assert "noisy: 90 clips, 10 measured" in result.out
-    assert "at most 10 clips a set, drawn at random" in Page(tmp_path / "data.html").text
+    assert "at most 10 random clips of each split" in Page(tmp_path / "data.html").text
     expect_error(workshop.call("tools/eda.py", *words, -1), "--clips")
 
 
@@ -217,7 +219,7 @@ def test_the_logs_of_a_run(trained, copied):
 
 
 def test_numbers_in_a_table():
-    assert [cell(value) for value in (None, float("nan"), 12345, np.int64(7), 0.12345, 65.432, "<b>")] == [
+    assert [format_cell(value) for value in (None, float("nan"), 12345, np.int64(7), 0.12345, 65.432, "<b>")] == [
         "-", "-", "12,345", "7", "0.123", "65.4", "<b>"]
 
 
@@ -232,7 +234,7 @@ def test_the_bars_of_a_clip_show_its_highest_classes_and_each_of_its_labels():
     assert [bar.get_width() for bar in axes.patches] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.3]
 
 
-def test_the_worst_class_stands_on_top_with_what_it_costs():
+def test_the_worst_class_is_at_the_top_with_its_loss():
     table = pd.DataFrame({"lwlrap": [0.9, 0.5], "weight": [0.25, 0.75], "clips": [1, 3]}, ["good", "bad"])
     figure = plots.score_by_class(table)
     assert tick_names(figure.axes[0]) == ["bad (3)", "good (1)"]
@@ -240,23 +242,23 @@ def test_the_worst_class_stands_on_top_with_what_it_costs():
     assert "0.6000" in figure.get_suptitle()
 
 
-def test_the_class_with_the_most_clips_stands_on_top():
+def test_the_class_with_the_most_clips_is_at_the_top():
     figure = plots.labels_by_class(pd.DataFrame({"curated": [1, 5, 3], "noisy": [9, 2, 4]}, ["a", "b", "c$"]))
     assert tick_names(figure.axes[0]) == ["b", "c\\$", "a"]
     assert [bar.get_width() for bar in figure.axes[1].patches] == [2, 4, 9]
 
 
-def test_of_many_classes_the_strongest_pairs_are_shown():
+def test_a_heat_map_of_many_classes_shows_the_most_frequent_pairs():
     names = [f"class{number}" for number in range(80)]
     counts = pd.DataFrame(np.zeros((80, 80), int), names, names)
     counts.loc["class70", "class60"], counts.loc["class3", "class50"] = 3, 8
     truth = pd.DataFrame(np.ones((10, 80), int), columns=names)
     axes = plots.confusions(counts, truth).axes[0]
     assert tick_names(axes)[:4] == ["class3", "class50", "class70", "class60"] and len(tick_names(axes)) == 24
-    assert [text.get_text() for text in axes.texts] == ["80", "30"]         # per cent of ten labels
+    assert [text.get_text() for text in axes.texts] == ["80", "30"]         # percent of ten labels
 
 
-def test_curves_and_scores_of_many_runs():
+def test_learning_curves_and_scores_of_many_runs():
     log = pd.DataFrame({"epoch": [1, 2], "train_loss": [2, 1], "valid_loss": [3, 2], "lwlrap": [0.4, 0.6]})
     later = log.assign(lwlrap=[0.6, 0.8])
     runs = {f"run{number}": {1: log, 2: later} for number in range(9)}

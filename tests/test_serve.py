@@ -24,7 +24,7 @@ LIMITS = ["--max-megabytes", "1", "--max-seconds", "20", "--max-wait", "3"]
 
 @contextmanager
 def serving(command, folder):
-    """Start a service and wait until it answers; yields its port."""
+    """Start a service, wait until it answers, and yield its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,7 +46,7 @@ def serving(command, folder):
 
 @pytest.fixture(scope="module")
 def port(exported, tmp_path_factory):
-    """A service made of the files alone that the Dockerfile copies, started by its command."""
+    """A service that consists only of the files that the Dockerfile copies, started by its command."""
     docker = (ROOT / "tagging_lite" / "Dockerfile").read_text()
     folder = tmp_path_factory.mktemp("image")
     for line in re.findall(r"^COPY (.+)$", docker, re.M):
@@ -65,7 +65,7 @@ def port(exported, tmp_path_factory):
 
 
 def ask(port, path, body=None):
-    """Status, type and body of the answer."""
+    """Send a request. Return status, content type and body of the answer."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -91,7 +91,7 @@ def test_the_health_check_of_the_image_passes(port):
     assert status == 200 and json.loads(body)["sample_rate"] == 16_000 and len(json.loads(body)["classes"]) == 10
 
 
-def test_twenty_requests_at_once_get_the_answers_of_their_own_sounds(trained, port, tmp_path):
+def test_twenty_requests_at_once_get_the_tags_of_their_own_sounds(trained, port, tmp_path):
     out = tmp_path / "submission.csv"
     trained.predict("first", "--out", str(out))
     expected = read_scores(out)
@@ -131,10 +131,10 @@ def test_pictures(port, path):
     (b"RIFF\x10\x00\x00\x00WAVEfmt ", 422, "cut short"),
     (sound(1)[:-1000], 422, "cut short"),
     (sound(0), 422, "no samples"),
-    (np.random.default_rng(0).bytes(2**20 + 1), 413, "1 MB at most"),
+    (np.random.default_rng(0).bytes(2**20 + 1), 413, "at most 1 MB"),
     (sound(21, 8000, "FLAC"), 422, "21 seconds long, where at most 20"),
 ])
-def test_hostile_uploads_get_a_sentence(port, path, body, status, words):
+def test_hostile_uploads_get_an_error_message(port, path, body, status, words):
     found, kind, answer = ask(port, path, body)
     assert (found, kind) == (status, "application/json")
     detail = json.loads(answer)["detail"]
@@ -144,11 +144,11 @@ def test_hostile_uploads_get_a_sentence(port, path, body, status, words):
 @pytest.mark.parametrize("path, body, status", [
     ("/tags?top=0", b"x", 422), ("/tags?threshold=nan", b"x", 422), ("/tags?top=many", b"x", 422), ("/tags", None, 405),
     ("/../../etc/passwd", None, 404), ("/docs", None, 404)])
-def test_other_requests_are_refused(port, path, body, status):
+def test_other_requests_are_rejected(port, path, body, status):
     assert ask(port, path, body)[0] == status
 
 
-def test_an_upload_that_breaks_off_harms_nobody(port):
+def test_an_interrupted_upload_does_not_affect_other_requests(port):
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"POST /tags HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"RIFF" * 100)
@@ -163,23 +163,23 @@ def test_an_upload_without_a_length_is_cut_off_at_the_limit(port):
             for _ in range(100):
                 connection.sendall(block)
         except OSError:
-            pass            # the service has hung up
+            pass            # the service closed the connection
         assert b"413" in connection.recv(100)
 
 
-def test_an_upload_that_does_not_go_on_is_given_up(port):
+def test_an_upload_that_stalls_gets_a_timeout(port):
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"POST /tags HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nRIFF")
         assert b"408" in connection.recv(100)
 
 
-def test_a_missing_model_ends_with_a_sentence(tmp_path):
+def test_a_missing_model_is_an_error(tmp_path):
     done = subprocess.run([sys.executable, "-m", "tagging_lite.serve", "no.onnx"], cwd=ROOT, capture_output=True,
                           text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: no.onnx is missing")
 
 
-def test_the_build_is_given_what_it_copies_and_nothing_else():
+def test_the_build_context_contains_only_the_files_that_are_copied():
     docker, ignored = ((ROOT / "tagging_lite" / name).read_text() for name in ("Dockerfile", "Dockerfile.dockerignore"))
     copied = {source.split("/")[0] for line in re.findall(r"^COPY (.+) \S+$", docker, re.M) for source in line.split()}
     lines = [line for line in ignored.splitlines() if not line.startswith("#")]

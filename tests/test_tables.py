@@ -124,7 +124,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     ("fname,labels\n\na.wav,bark\n", ["line 3", "'bark'"]),                     # blank lines are counted
     ("fname,labels\na.wav,Chink\n", ["line 2", "'Chink'"]),
     ('fname,labels\na.wav,"Chink, clink"\n', ["line 2", "'Chink'"]),            # quoted once only
-    ('fname,labels\na.wav,"Bark,Möwe,Bark"\n', ["line 2", "a.wav", "twice", "Bark,Möwe,Bark"]),
+    ('fname,labels\na.wav,"Bark,Möwe,Bark"\n', ["line 2", "a.wav", "duplicate label", "Bark,Möwe,Bark"]),
     ('fname,labels\na.wav,"Bark\nMöwe"\n', ["a.wav"]),                          # a line break in the field
     ("fname,labels\na.wav,Bark\nb.wav,Bark\n\na.wav,Bark\n", ["line 5", "'a.wav'", "line 2"]),
     ("fname,labels\na.wav,Bark\n,Bark\n", ["line 3", "empty"]),

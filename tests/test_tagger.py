@@ -1,4 +1,4 @@
-"""tagging_lite: any sound file, at any rate, as the mono samples that a model hears; and its tags."""
+"""tagging_lite: sound files of any format and rate as mono samples, and their tags."""
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +9,12 @@ from clips import noise
 from torchaudio.functional import resample as torchaudio_resample
 
 from tagging_lite import audio
-from tagging_lite.audio import SoundError, read_mono, resample
+from tagging_lite.audio import read_mono, resample
+from tagging_lite.errors import SoundError
 from tagging_lite.tagger import ModelInfo, Tagger
-from tagging_lite.windows import cut, each_second
+from tagging_lite.windows import cut_windows, second_windows
 
-HEARING = ModelInfo(("low", "high"), 8000, 8000, 0.5, 0.0)
+INFO = ModelInfo(("low", "high"), 8000, 8000, 0.5, 0.0)
 
 
 def tone(seconds, rate, hertz=440.0):
@@ -23,7 +24,7 @@ def tone(seconds, rate, hertz=440.0):
 @pytest.mark.parametrize("old, new", [
     (48_000, 44_100), (22_050, 44_100), (44_100, 16_000), (8000, 44_100), (96_000, 16_000)])
 @pytest.mark.parametrize("samples", [1, 7, 5000])
-def test_resampling_equals_torchaudios(old, new, samples):
+def test_resampling_equals_torchaudio(old, new, samples):
     wave = noise(samples)
     expected = torchaudio_resample(torch.from_numpy(wave).double(), old, new).clamp(-32768, 32767)
     found = resample(wave, old, new)
@@ -31,16 +32,16 @@ def test_resampling_equals_torchaudios(old, new, samples):
     assert np.abs(found - expected.numpy()).max() < 0.503       # whole numbers, from a table in float32
 
 
-def test_resampling_in_parts_is_the_same(monkeypatch):
+def test_resampling_in_blocks_is_the_same(monkeypatch):
     wave = noise(20_000)
     whole = resample(wave, 48_000, 44_100).astype(int)
     monkeypatch.setattr(audio, "BLOCK", 1000)
-    parts = resample(wave, 48_000, 44_100)
-    assert len(parts) == len(whole) and np.abs(parts - whole).max() <= 1        # sums in another order
+    blocks = resample(wave, 48_000, 44_100)
+    assert len(blocks) == len(whole) and np.abs(blocks - whole).max() <= 1      # the order of the sums differs
 
 
-def test_rates_without_a_common_divisor_stay_in_tune():
-    """44,101 to 44,100 Hz exactly would take a table of 44,100 times 44,115 numbers."""
+def test_rates_without_a_common_divisor_keep_the_pitch():
+    """The exact ratio of 44,101 and 44,100 Hz would need a table of 44,100 times 44,115 numbers."""
     wave = tone(3, 44_101)
     found = resample(wave, 44_101, 44_100)
     assert abs(len(found) - 3 * 44_100) <= 0.0005 * len(wave)
@@ -48,7 +49,7 @@ def test_rates_without_a_common_divisor_stay_in_tune():
     assert abs(peak - 440) < 0.5
 
 
-def test_a_mono_file_at_the_models_rate_comes_out_as_it_is(tmp_path):
+def test_a_mono_file_at_the_rate_of_the_model_is_unchanged(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(9000), 8000)
     pieces = list(read_mono(tmp_path / "a.wav", 8000))
     assert len(pieces) == 1 and (pieces[0] == noise(9000)).all()
@@ -56,13 +57,13 @@ def test_a_mono_file_at_the_models_rate_comes_out_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("suffix, subtype", [("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16"), ("ogg", "VORBIS"),
                                              ("mp3", "MPEG_LAYER_III")])
-def test_every_format_channel_count_and_rate_sounds_the_same(tmp_path, suffix, subtype):
+def test_every_format_channel_count_and_rate_gives_the_same_sound(tmp_path, suffix, subtype):
     wave = tone(2, 48_000)
     path = tmp_path / f"name with spaces, ü.{suffix}"
     soundfile.write(path, np.stack([wave, wave / 2], 1) / 32768, 48_000, subtype=subtype)
     found = np.concatenate(list(read_mono(path, 16_000)))
     expected = 0.75 * tone(2, 16_000)       # the mean of both channels
-    middle = slice(4000, 28_000)            # away from what mp3 pads
+    middle = slice(4000, 28_000)            # without the padding of mp3
     assert abs(len(found) - 32_000) < 2500
     size = np.abs(found[middle].astype(float)).mean()
     assert size == pytest.approx(np.abs(expected[middle]).mean(), rel=0.03)
@@ -70,7 +71,7 @@ def test_every_format_channel_count_and_rate_sounds_the_same(tmp_path, suffix, s
     assert peak == pytest.approx(440, abs=1)
 
 
-def test_a_long_file_comes_in_pieces_of_whole_seconds_and_nothing_is_lost(tmp_path, monkeypatch):
+def test_a_long_file_is_read_in_pieces_of_whole_seconds_without_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "LONGEST", 20_000)
     monkeypatch.setattr(audio, "BLOCK", 3000)
     wave = noise(70_001)
@@ -82,25 +83,25 @@ def test_a_long_file_comes_in_pieces_of_whole_seconds_and_nothing_is_lost(tmp_pa
     assert [len(piece) for piece in upsampled] == [16_000] * 8 + [12_002]
 
 
-def test_a_file_that_is_too_long_is_refused_before_it_is_decoded(tmp_path):
+def test_a_file_that_is_too_long_is_rejected_before_it_is_decoded(tmp_path):
     soundfile.write(tmp_path / "hour.flac", np.zeros(3600 * 1000, np.int16), 1000)
     with pytest.raises(SoundError, match="3600 seconds long, where at most 60 are taken"):
         next(read_mono(tmp_path / "hour.flac", 8000, longest=60))
 
 
 def test_windows_around_each_second():
-    assert each_second(32_000, 8000, 8000).tolist() == [0, 8000, 16_000, 24_000]
-    assert each_second(28_001, 16_000, 8000).tolist() == [0, 4000, 12_000, 12_001]      # moved to lie within
-    assert each_second(4000, 8000, 8000).tolist() == [-2000]                            # in its middle
-    assert each_second(8001, 16_000, 8000).tolist() == [-4000, -4000]
+    assert second_windows(32_000, 8000, 8000).tolist() == [0, 8000, 16_000, 24_000]
+    assert second_windows(28_001, 16_000, 8000).tolist() == [0, 4000, 12_000, 12_001]      # moved into the clip
+    assert second_windows(4000, 8000, 8000).tolist() == [-2000]                            # the clip is in the middle
+    assert second_windows(8001, 16_000, 8000).tolist() == [-4000, -4000]
 
 
 def test_cutting_pads_with_zeros():
-    assert cut(np.arange(1, 6), np.array([-2, 0, 3]), 4).tolist() == [[0, 0, 1, 2], [1, 2, 3, 4], [4, 5, 0, 0]]
+    assert cut_windows(np.arange(1, 6), np.array([-2, 0, 3]), 4).tolist() == [[0, 0, 1, 2], [1, 2, 3, 4], [4, 5, 0, 0]]
 
 
 def low_or_high(waves):
-    """Two models that tell low from high tones by their zero crossings; the second is twice as sure."""
+    """Two models that classify tones by their zero crossings. The logits of the second are twice as large."""
     crossings = (np.diff(np.sign(waves.astype(int)), axis=1) != 0).mean(1)                  # (windows,)
     logits = np.stack([0.3 - crossings, crossings - 0.3], 1) * 20                           # (windows, classes)
     return np.stack([logits, 2 * logits], 1)
@@ -111,24 +112,24 @@ def test_the_probability_is_the_mean_over_models_of_the_mean_over_windows(tmp_pa
     soundfile.write(tmp_path / "a.wav", wave, 8000)
     windows = np.stack([wave[start:start + 8000] for start in range(0, 16_001, 4000)])
     mean = low_or_high(windows).mean(0)                                                     # (models, classes)
-    heard = Tagger(HEARING, low_or_high).tag_file(tmp_path / "a.wav", timeline=True)
-    np.testing.assert_allclose(heard.probabilities, (1 / (1 + np.exp(-mean))).mean(0))
-    assert heard.seconds == 3
-    assert heard.timeline.argmax(1).tolist() == [0, 0, 1]
+    result = Tagger(INFO, low_or_high).tag_file(tmp_path / "a.wav", timeline=True)
+    np.testing.assert_allclose(result.probabilities, (1 / (1 + np.exp(-mean))).mean(0))
+    assert result.seconds == 3
+    assert result.timeline.argmax(1).tolist() == [0, 0, 1]
 
 
-def test_the_maximum_over_the_windows_where_the_model_pools_so(tmp_path):
+def test_a_model_can_pool_the_windows_by_their_maximum(tmp_path):
     wave = np.concatenate([tone(2, 8000, 200), tone(1, 8000, 3000)])
     soundfile.write(tmp_path / "a.wav", wave, 8000)
     windows = np.stack([wave[start:start + 8000] for start in range(0, 16_001, 4000)])
     loudest = low_or_high(windows).max(0)                                                   # (models, classes)
-    tagger = Tagger(replace(HEARING, pooling="maximum"), low_or_high)
+    tagger = Tagger(replace(INFO, pooling="maximum"), low_or_high)
     for probabilities in (tagger.tag_file(tmp_path / "a.wav").probabilities, tagger.tag(wave)):
         np.testing.assert_allclose(probabilities, (1 / (1 + np.exp(-loudest))).mean(0))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "maximum"])
-def test_tags_of_a_long_file_weigh_all_windows_alike(tmp_path, monkeypatch, pooling):
+def test_all_windows_of_a_long_file_have_the_same_weight(tmp_path, monkeypatch, pooling):
     wave = np.concatenate([tone(3, 8000, 200), tone(2, 8000, 3000)])
     soundfile.write(tmp_path / "a.wav", wave, 8000)
     tagger = Tagger(ModelInfo(("low", "high"), 8000, 8000, 0.0, 0.0, pooling), low_or_high)
@@ -139,23 +140,23 @@ def test_tags_of_a_long_file_weigh_all_windows_alike(tmp_path, monkeypatch, pool
     np.testing.assert_allclose(pieces.timeline, whole.timeline)
 
 
-def test_the_best_tags_come_in_order_and_above_the_threshold():
+def test_the_top_tags_are_sorted_and_above_the_threshold():
     tagger = Tagger(ModelInfo(("a", "b", "c", "d"), 8000, 8000, 0.0, 0.0), low_or_high)
     probabilities = np.array([0.2, 0.9, 0.9, 0.5])
-    assert tagger.best(probabilities, 3) == [("b", 0.9), ("c", 0.9), ("d", 0.5)]
-    assert tagger.best(probabilities, 4, 0.5) == [("b", 0.9), ("c", 0.9), ("d", 0.5)]
+    assert tagger.top_tags(probabilities, 3) == [("b", 0.9), ("c", 0.9), ("d", 0.5)]
+    assert tagger.top_tags(probabilities, 4, 0.5) == [("b", 0.9), ("c", 0.9), ("d", 0.5)]
 
 
 @pytest.mark.parametrize("content, reason", [
     (b"", "0 bytes"), (b"this is no sound at all", "unreadable"), (b"RIFF", "no data chunk")])
-def test_what_is_no_sound_is_said_to_be_none(tmp_path, content, reason):
+def test_the_error_for_a_file_that_is_not_a_sound(tmp_path, content, reason):
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(SoundError, match=reason):
-        Tagger(HEARING, low_or_high).tag_file(tmp_path / "a.wav")
+        Tagger(INFO, low_or_high).tag_file(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("samples, reason", [(0, "no samples"), (5000, "all silence")])
 def test_silence_has_no_tags(tmp_path, samples, reason):
     soundfile.write(tmp_path / "a.wav", np.zeros(samples, np.int16), 8000)
     with pytest.raises(SoundError, match=reason):
-        Tagger(HEARING, low_or_high).tag_file(tmp_path / "a.wav")
+        Tagger(INFO, low_or_high).tag_file(tmp_path / "a.wav")

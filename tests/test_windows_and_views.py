@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from tagging.data import waveforms
 from tagging.data.competition import Clips
 from tagging.data.waveforms import open_store, random_starts
-from tagging.evaluation.predict import predict_logits, predict_probabilities
+from tagging.evaluation import predict
+from tagging.evaluation.predict import WindowBatches, WindowPooling, predict_logits, predict_probabilities
+from tagging.modeling.augment import View
 from tagging.modeling.model import Model, ModelMetadata
+from tagging.modeling.transforms import resize
 from tagging.recipe import SMOKE
 from tagging_lite.windows import place_windows
 
@@ -105,7 +108,8 @@ def store(tmp_path, monkeypatch, sounds):
     paths = [tmp_path / f"{i}.wav" for i in range(len(sounds))]
     for path, samples in zip(paths, sounds):
         soundfile.write(path, samples, RATE)
-    clips = Clips("test", tmp_path / "test.csv", pd.Index([path.name for path in paths]), paths, None)
+    clips = Clips("test", tmp_path / "test.csv", pd.Index([path.name for path in paths]), paths,
+                  np.zeros((len(paths), 0)))
     return open_store(clips, None, tmp_path / "cache")[1]
 
 
@@ -146,18 +150,24 @@ def test_the_maximum_of_each_class_over_the_windows(model, store, sounds):
 
 def test_one_window_is_the_middle_one(model, store, sounds):
     expected = [mean_logits(model, samples, [np.rint((len(samples) - SIZE) / 2).astype(int)]) for samples in sounds]
-    np.testing.assert_allclose(predict_logits(model, store, limit=1), expected, atol=1e-5)
+    windows = WindowBatches(model, store, limit=1)
+    pooling = WindowPooling(windows)
+    with torch.inference_mode():
+        for place, images in windows:
+            pooling.add(place, model.network(images))
+    np.testing.assert_allclose(pooling.logits(), expected, atol=1e-5)
 
 
 def test_a_clip_has_the_same_logits_in_other_company(model, store):
     chosen = np.array([4, 0])
-    np.testing.assert_allclose(predict_logits(model, store.subset(chosen)), predict_logits(model, store)[chosen], atol=1e-5)
+    np.testing.assert_allclose(predict_logits(model, store.subset(chosen)), predict_logits(model, store)[chosen],
+                               atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 5])
 def test_batch_boundaries_do_not_matter(model, store, monkeypatch, batch):
     expected = predict_logits(model, store)
-    monkeypatch.setattr(infer, "BATCH", {"cpu": batch})          # also within the windows of a clip
+    monkeypatch.setattr(predict, "BATCH", {"cpu": batch})          # also within the windows of a clip
     np.testing.assert_allclose(predict_logits(model, store), expected, atol=1e-5)
 
 
@@ -176,24 +186,36 @@ def test_views_are_reproducible_and_differ(model, store):
 
 
 def spy_on_images(model, monkeypatch):
-    """What `images` is called with, and what it returns."""
-    calls, images = [], model.images
+    """Record each batch: its view, the waves that the front end gets, and the images before they are resized."""
+    calls, view_images, images, resize = [], View.images, model.images, model.resize
 
-    def spy(waves, masks=None, lights=None):
-        result = images(waves, masks, lights)
-        calls.append((waves.clone(), masks, lights, result.clone()))
-        return result
+    def spy_view(view, *arguments):
+        calls.append({"view": view})
+        return view_images(view, *arguments)
 
-    monkeypatch.setattr(model, "images", spy)
+    def spy_waves(waves):
+        calls[-1]["waves"] = waves.clone()
+        return images(waves)
+
+    def spy_images(found, size=None):
+        calls[-1]["images"] = found.clone()
+        return resize(found, size)
+
+    monkeypatch.setattr(View, "images", spy_view)
+    monkeypatch.setattr(model, "images", spy_waves)
+    monkeypatch.setattr(model, "resize", spy_images)
     return calls
 
 
 def test_the_plain_view_is_neither_masked_nor_lit_and_the_others_are_both(model, store, monkeypatch):
+    front_end = model.images
     calls = spy_on_images(model, monkeypatch)
     predict_logits(model, store)
-    assert [call[1:3] for call in calls] == [(None, None)]
     predict_logits(model, store, view=1)
-    assert all(isinstance(generator, torch.Generator) for generator in calls[1][1:3])
+    assert [call["view"] for call in calls] == [View(), View(shifted=True, masked=True, lit=True)]
+    changed = [call["images"] != front_end(call["waves"]) for call in calls]
+    assert not changed[0].any() and changed[1].any()
+    assert changed[1].flatten(1).float().mean(1).max() > 0.9            # brightness or contrast: the whole image
 
 
 def test_the_first_views_are_at_the_recipes_speeds_and_otherwise_plain(model, store, sounds, monkeypatch):
@@ -202,12 +224,13 @@ def test_the_first_views_are_at_the_recipes_speeds_and_otherwise_plain(model, st
     calls = spy_on_images(two, monkeypatch)
     for view in range(4):
         predict_logits(two, store, view=view)
-    assert [call[1] is None and call[2] is None for call in calls] == [True, True, True, False]
+    assert [call["view"].speed for call in calls] == [1, 2, 0.5, 1]
+    assert [call["view"].masked or call["view"].lit for call in calls] == [False, False, False, True]
     clips, starts = place_windows(store.lengths, 2 * SIZE, RECIPE.window_overlap)
-    for window, clip, start in zip(calls[1][0].numpy(), clips, starts, strict=True):
+    for window, clip, start in zip(calls[1]["waves"].numpy(), clips, starts, strict=True):
         np.testing.assert_allclose(window, cut(sounds[clip], start, 2 * SIZE)[::2] / 32768, atol=1e-6)
-    assert len(place_windows(store.lengths, SIZE // 2, RECIPE.window_overlap)[0]) == len(calls[2][0])
-    assert calls[2][0].shape[1] == SIZE
+    assert len(place_windows(store.lengths, SIZE // 2, RECIPE.window_overlap)[0]) == len(calls[2]["waves"])
+    assert calls[2]["waves"].shape[1] == SIZE
 
 
 def test_the_windows_of_a_view_are_shifted_and_stay_in_their_clips(model, store, sounds, monkeypatch):
@@ -215,7 +238,7 @@ def test_the_windows_of_a_view_are_shifted_and_stay_in_their_clips(model, store,
     clips, starts = place_windows(store.lengths, SIZE, RECIPE.window_overlap)
     predict_logits(model, store, view=2)
     shifts = []
-    for window, clip, start in zip(calls[0][0].numpy(), clips, starts, strict=True):
+    for window, clip, start in zip(calls[0]["waves"].numpy(), clips, starts, strict=True):
         samples, room = sounds[clip], len(sounds[clip]) - SIZE
         places = [place for place in range(min(room, 0), max(room, 0) + 1)
                   if np.array_equal(cut(samples, place), window)]
@@ -227,19 +250,21 @@ def test_the_windows_of_a_view_are_shifted_and_stay_in_their_clips(model, store,
 
 def test_a_single_crop_is_one_masked_window_of_each_clip_without_lighting(model, store, sounds, monkeypatch):
     single = of_recipe(model, single_crop=True)
+    front_end = single.images
     calls = spy_on_images(single, monkeypatch)
     logits = predict_logits(single, store)
-    (crops, masks, lights, images), = calls
-    assert isinstance(masks, torch.Generator) and lights is None
+    call, = calls
+    crops, images = call["waves"], call["images"]
+    assert call["view"] == View(masked=True)
     assert len(crops) == len(sounds)
     for crop, samples in zip(crops.numpy(), sounds):
         room = len(samples) - SIZE
         assert any(np.array_equal(cut(samples, start), crop) for start in range(min(room, 0), max(room, 0) + 1))
-    plain = single.images(crops)
+    plain = front_end(crops)
     changed = (images != plain)[:, 0]                   # (clips, mels, frames)
     assert (changed.all(1).sum(1) == 4).all() and (changed.all(2).sum(1) == 4).all()     # a mask each way
     with torch.inference_mode():
-        np.testing.assert_allclose(logits, single.network(single.fit_size(images)).numpy(), atol=1e-5)
+        np.testing.assert_allclose(logits, single.network(resize(images, 32)).numpy(), atol=1e-5)
     assert np.abs(logits - predict_logits(model, store)).max() > 1e-3
 
 

@@ -1,4 +1,4 @@
-"""The old name of tools.eda, which keeps working in this version."""
+"""The old name of tools.eda. It still works in this version."""
 import sys
 
 from tagging.cli import run_script

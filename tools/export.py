@@ -2,46 +2,56 @@
 
     python -m tools.export --run NAME [--folds 1] [--out MODEL.onnx]
 
-    waves           (batch, samples) float32 in [-1, 1), at the sample rate in the metadata, of any length
+    waves           (batch, samples) float32 in [-1, 1), of any length, at the sample rate of the metadata
     probabilities   (batch, classes), the mean over the models
-    logits          (batch, models, classes), each pooled over the windows of the whole clip
+    logits          (batch, models, classes), pooled over the windows of the whole clip
 
-The metadata hold the classes and audio settings. What is written is compared with torch on clips before it is kept.
+The metadata contain the classes and the audio settings. The file is compared with torch on clips before it is kept.
 """
-import argparse
 import json
 import warnings
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tagging.cli import run_script
+from tagging.cli import parse, run_script
 from tagging.errors import TaggingError
 from tagging.evaluation.predict import make_tagger, model_info
 from tagging.modeling.logmel import LogMel
-from tagging.modeling.model import Model
-from tagging.recipe import STAGES
+from tagging.modeling.model import CPU, Model
+from tagging.options import FoldedRunOptions, shown_default
 from tagging.run import stage_folder
 from tagging.utils.files import atomic
 from tagging_lite.audio import SoundError, has_sound, read_mono
 from tagging_lite.command import find_sounds
 from tagging_lite.onnx import KIND, open_session
 
-TOLERANCE = 1e-4        # in probability, between torch and the exported model
+TOLERANCE = 1e-4        # largest difference in probability between torch and the exported model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(FoldedRunOptions):
+    """tools.export."""
+    # ONNX file to write.
+    out: Annotated[Path | None, shown_default("models/RUN/STAGE/model.onnx", "PATH")] = None
+    # Sound files and folders on which the exported model is compared with torch, besides synthetic sounds.
+    check: Annotated[tuple[Path, ...], shown_default("")] = ()
 
 
 class ConvolvedLogMel(nn.Module):
-    """LogMel with the Fourier transform as one convolution, which onnxruntime computes far faster than its STFT."""
+    """LogMel with the Fourier transform as one convolution. onnxruntime computes it far faster than its STFT."""
 
     def __init__(self, log_mel: LogMel):
         super().__init__()
         self.hop, self.top_db = log_mel.hop, log_mel.top_db
         width = len(log_mel.window)
-        self.skipped = (log_mel.n_fft - width) // 2     # the window stands in the middle of n_fft samples
+        self.skipped = (log_mel.n_fft - width) // 2     # the window is in the middle of n_fft samples
         self.padding = log_mel.n_fft // 2
         turns = torch.arange(width, dtype=torch.float64) + self.skipped
         angles = 2 * torch.pi / log_mel.n_fft * torch.outer(torch.arange(log_mel.n_fft // 2 + 1.), turns)
@@ -62,7 +72,7 @@ class ConvolvedLogMel(nn.Module):
 
 
 class Exported(nn.Module):
-    """Whole clips through evenly placed windows, by all models."""
+    """All models on whole clips, through evenly placed windows."""
 
     def __init__(self, models: list[Model]):
         super().__init__()
@@ -70,7 +80,7 @@ class Exported(nn.Module):
         for model in models:
             model.log_mel = ConvolvedLogMel(model.log_mel)
             for module in model.modules():
-                if hasattr(module, "weight_orig"):      # self-attention divides a weight by its norm in each pass
+                if hasattr(module, "weight_orig"):      # self-attention divides a weight by its norm in each call
                     nn.utils.remove_spectral_norm(module)
         self.models = nn.ModuleList(models)
 
@@ -79,29 +89,29 @@ class Exported(nn.Module):
         batch, samples = waves.shape
         size = self.info.window
         step = max(1, int(size * (1 - self.info.overlap)))
-        room, lack = torch.sym_max(samples - size, 0), torch.sym_max(size - samples, 0)
-        count = 1 + (room + step - 1) // step                                               # as place_windows has it
+        room, missing = torch.sym_max(samples - size, 0), torch.sym_max(size - samples, 0)
+        count = 1 + (room + step - 1) // step                                               # as in place_windows
         share = torch.arange(count, dtype=torch.float64) / torch.sym_max(count - 1, 1)      # (windows,)
-        starts = (share * room - lack / 2).round().long()
+        starts = (share * room - missing / 2).round().long()
         places = size + starts[:, None] + torch.arange(size)                                # (windows, size)
         windows = F.pad(waves, (size, size))[:, places].reshape(-1, size)                   # (batch * windows, size)
         logits = torch.stack([model(windows) for model in self.models], 1)                  # (batch * windows, m, c)
         logits = logits.reshape(batch, count, *logits.shape[1:])                            # (batch, windows, m, c)
-        logits = logits.amax(1) if self.info.pooling == "maximum" else logits.mean(1)    # (batch, models, classes)
-        return logits.sigmoid().mean(1), logits
+        pooled = logits.amax(1) if self.info.pooling == "maximum" else logits.mean(1)       # (batch, models, classes)
+        return pooled.sigmoid().mean(1), pooled
 
 
 def write_onnx(models: list[Model], references: list[Model], sounds: list[np.ndarray], path: Path) -> float:
-    """Write models of one run as one file, if that computes what torch does.
+    """Write the models of a run as one file, if the file computes the same as torch.
 
     Args:
-        models: changed by it.
-        references: the same models once more.
-        sounds: (samples,) int16 each, to compare on.
+        models: this function changes them.
+        references: the same models, loaded a second time.
+        sounds: (samples,) int16 each, for the comparison.
     Returns:
         the largest difference in probability.
     Raises:
-        TaggingError: the network has something that ONNX has not, the difference is too large, or the file cannot be
+        TaggingError: ONNX does not support a part of the network, the difference is too large, or the file cannot be
             written.
     """
     exported = Exported(models).eval()
@@ -109,26 +119,27 @@ def write_onnx(models: list[Model], references: list[Model], sounds: list[np.nda
     every = torch.export.Dim.DYNAMIC
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")                 # of the exporter about its own parts
+            warnings.simplefilter("ignore")                 # the exporter warns about its own parts
             program = torch.onnx.export(
                 exported, (example,), dynamo=True, verbose=False, input_names=["waves"],
                 output_names=["probabilities", "logits"], dynamic_shapes=({0: every, 1: every},))
     except torch.onnx.OnnxExporterError as error:
-        raise TaggingError(f"{models[0].about.recipe.network} cannot be exported: {error}.") from error
+        raise TaggingError(f"The network {models[0].metadata.recipe.network} cannot be exported: {error}. Export a run "
+                           "with another --network.") from error
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()                         # stack traces, with the paths of this machine
+        node.metadata_props.clear()                         # stack traces with the paths of this machine
     program.model.metadata_props.update(kind=KIND, model_info=json.dumps(asdict(exported.info)))
     with atomic(path) as temporary:
         program.save(temporary, external_data=False)
         difference = largest_difference(temporary, references, sounds)
         if not difference <= TOLERANCE:
-            raise TaggingError(f"{path} was not written: its probabilities would differ from torch's by "
-                               f"{difference:.2g}, and at most {TOLERANCE} is accepted. Export another network.")
+            raise TaggingError(f"{path} was not written: its probabilities differ from torch's by {difference:.2g}, which "
+                               f"is more than {TOLERANCE}. Export a run with another --network.")
     return difference
 
 
 def largest_difference(path: Path, models: list[Model], sounds: list[np.ndarray]) -> float:
-    """The largest difference in probability, over all sounds, between the file's own windows and torch's."""
+    """Return the largest difference in probability between the file and torch over all sounds."""
     session, tagger, differences = open_session(path), make_tagger(models), []
     for wave in sounds:
         found, = session.run(["probabilities"], {"waves": wave[None].astype(np.float32) / 32768})   # (1, classes)
@@ -136,8 +147,8 @@ def largest_difference(path: Path, models: list[Model], sounds: list[np.ndarray]
     return float(max(differences))
 
 
-def made_up_sounds(window: int) -> list[np.ndarray]:
-    """Noise, and a rising tone, shorter and longer than a window: (samples,) int16 each."""
+def synthetic_sounds(window: int) -> list[np.ndarray]:
+    """Return noise and rising tones, shorter and longer than a window: (samples,) int16 each."""
     rng, sounds = np.random.default_rng(0), []
     for samples in (window // 3, window - 1, window, window + 1, 2 * window, 5 * window + 7):
         rise = np.cumsum(np.linspace(0.01, 0.9, samples)) * np.pi / 2
@@ -145,31 +156,32 @@ def made_up_sounds(window: int) -> list[np.ndarray]:
     return [sound.astype(np.int16) for sound in sounds]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="name of the run: models/RUN")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="where the runs lie")
-    parser.add_argument("--stage", choices=STAGES, default="curated", help="which of the run's stages")
-    parser.add_argument("--folds", type=int, nargs="+", default=(), help="which folds; the mean of all by default")
-    parser.add_argument("--out", type=Path, help="the file to write (default: models/RUN/STAGE/model.onnx)")
-    parser.add_argument("--check", type=Path, nargs="+", default=(), metavar="PATH",
-                        help="sound files and folders to compare with torch on, beside made-up sounds")
-    args = parser.parse_args()
+def read_sounds(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
+    """Read the sounds of --check: (samples,) int16 each.
 
-    folder = stage_folder(args.models, args.run, args.stage)
-    models, references = (folder.load_models(args.folds, torch.device("cpu")) for _ in range(2))
-    info = model_info(models[0])
-    sounds = made_up_sounds(info.window)
-    for path in find_sounds(args.check):
+    Raises:
+        TaggingError: a file cannot be used.
+    """
+    sounds = []
+    for path in find_sounds(list(paths)):
         try:
-            sounds += [wave for wave in read_mono(path, info.sample_rate) if has_sound(wave)]
+            sounds += [wave for wave in read_mono(path, sample_rate) if has_sound(wave)]
         except SoundError as error:
-            raise TaggingError(f"--check {path}: {error}. Name other files.") from error
+            raise TaggingError(f"--check {path} cannot be used: {error}. Choose other files.") from error
+    return sounds
+
+
+def main() -> None:
+    args = parse(Export, __doc__)
+    folder = stage_folder(args.models, args.run, args.stage)
+    models, references = (folder.load_models(args.folds, CPU) for _ in range(2))
+    info = model_info(models[0])
+    sounds = synthetic_sounds(info.window) + read_sounds(args.check, info.sample_rate)
     out = args.out or folder.path / "model.onnx"
     difference = write_onnx(models, references, sounds, out)
     print(f"{out}: {len(models)} models, {len(info.classes)} classes, {info.sample_rate} Hz, "
-          f"{out.stat().st_size / 2**20:.1f} MB\nprobabilities differ from torch's by {difference:.1e} at most, "
-          f"on {len(sounds)} sounds")
+          f"{out.stat().st_size / 2**20:.1f} MB\nThe probabilities differ from torch's by at most {difference:.1e} on "
+          f"{len(sounds)} sounds.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Predicts a competition's test clips in a Kaggle kernel -> submission.csv
+"""Predict the test clips of a competition in a Kaggle kernel -> submission.csv
 
-`tools.kaggle_kernel` made this script: the call at its end holds the packages tagging and tagging_lite.
+`tools.kaggle_kernel` wrote this script. The call at its end contains the packages tagging and tagging_lite.
 """
 import base64
 import io
@@ -11,28 +11,30 @@ import zipfile
 from pathlib import Path
 
 INPUT = Path("/kaggle/input")
-LIMIT = 50 * 60     # seconds; a kernel may take an hour, and no augmented view is begun that would end after this
+LIMIT = 50 * 60     # seconds; a kernel can take an hour, and no view starts that would end after this
 
 
 def main(folds: tuple[int, ...], tta: int, code: str) -> None:
     """
     Args:
-        folds: whose models are averaged.
-        tta: augmented views of each clip beside the plain one, as many as there is time for.
+        folds: the folds whose models are averaged.
+        tta: number of views of each clip besides the plain one. Views for which there is no time are left out.
         code: a zip file of the packages, in base64.
     """
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch:      # Kaggle keeps what lies in the current folder
+    with tempfile.TemporaryDirectory() as scratch:      # Kaggle keeps all files of the current folder
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(code))) as packages:
             packages.extractall(scratch)
         sys.path.insert(0, scratch)
-        predict(find("sample_submission.csv"), find(f"fold{folds[0]}.safetensors"), folds, tta, Path(scratch) / "cache",
-                started)
-    print(f"{(time.perf_counter() - started) / 60:.1f} minutes in all")
+        from tagging.utils.logs import show_logs
+        with show_logs():
+            predict(find("sample_submission.csv"), find(f"fold{folds[0]}.safetensors"), folds, tta,
+                    Path(scratch) / "cache", started)
+    print(f"{(time.perf_counter() - started) / 60:.1f} minutes in total")
 
 
 def find(name: str) -> Path:
-    """The folder that holds the file `name`: in INPUT it lies as SLUG, competitions/SLUG or datasets/OWNER/SLUG."""
+    """Return the folder in INPUT that contains the file `name`: SLUG, competitions/SLUG or datasets/OWNER/SLUG."""
     for depth in ("*", "*/*", "*/*/*"):
         for path in sorted(INPUT.glob(f"{depth}/{name}")):
             return path.parent
@@ -40,37 +42,44 @@ def find(name: str) -> Path:
 
 
 def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: Path, started: float) -> None:
+    """Write the submission.
+
+    Args:
+        data: folder of the competition.
+        weights: folder of the weights.
+        started: time at which the kernel started.
+    """
     import pandas as pd
     import torch
 
     from tagging.data.competition import open_competition
     from tagging.data.waveforms import open_store
-    from tagging_lite.audio import make_trim
     from tagging.evaluation.ensemble import blend, class_means, fill_rows, write_submission
     from tagging.evaluation.predict import predict_logits
     from tagging.run import StageFolder
     from tagging.utils.devices import choose_device
+    from tagging_lite.audio import make_trim
 
     device = choose_device("auto")
     competition = open_competition(data)
     test = competition.clips("test")
     folder = StageFolder(weights)
     models = [folder.load_model(fold, competition.classes, device) for fold in folds]
-    about = models[0].about
-    known = folder.out_of_fold(folds) if about.recipe.balance else None
+    metadata, recipe = models[0].metadata, models[0].metadata.recipe
+    known = folder.out_of_fold(folds) if recipe.balance else None
     # One bad clip among the hidden ones must not cost the submission.
-    clips, store = open_store(test, make_trim(about.recipe.trim_db), cache, skip_bad=True, sample_rate=about.sample_rate)
+    clips, store = open_store(test, make_trim(recipe.trim_db), cache, skip_bad=True, sample_rate=metadata.sample_rate)
     print(f"{len(folds)} models on {device}, {len(clips)} clips, {store.hours:.1f} h", flush=True)
 
     views, longest = [], 0.0
-    slowest = min((1.0, *about.recipe.view_speeds))     # a slower clip has more windows
+    slowest = min((1.0, *recipe.view_speeds))     # a slower clip has more windows
     for view in range(1 + tta):
         begun = time.perf_counter()
         if view and begun - started + longest / slowest > LIMIT:
-            print(f"no time is left for the augmented views from {view} on")
+            print(f"There is no time for the additional views from {view} on.")
             break
         logits = [torch.from_numpy(predict_logits(model, store, view=view)) for model in models]
-        views.append(blend([pd.DataFrame(each.sigmoid().numpy(), clips.fnames, competition.classes)
+        views.append(blend([pd.DataFrame(each.sigmoid().numpy(), clips.fnames, list(competition.classes))
                             for each in logits]))
         longest = max(longest, time.perf_counter() - begun)
         print(f"view {view} of {tta}, {time.perf_counter() - begun:.0f} s", flush=True)

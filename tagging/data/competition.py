@@ -2,7 +2,7 @@
 import csv
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,7 +168,7 @@ def check_classes(path: Path, classes: list[str]) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def find_clips(table_path: Path, folder: Path, fnames: Sequence[str]) -> list[Path]:
+def find_clips(table_path: Path, folder: Path, fnames: Iterable[str]) -> list[Path]:
     """Return the path of each clip.
 
     Raises:

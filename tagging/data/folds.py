@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import KFold
 
 from tagging.data.competition import Clips, Competition
@@ -105,6 +104,8 @@ def assign_folds(targets: np.ndarray, count: int, seed: int, stratified: bool = 
     Raises:
         TaggingError: there are fewer than two folds, or more folds than clips.
     """
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # not at the top: Kaggle's image lacks it
+
     if not 2 <= count <= len(targets):
         raise TaggingError(f"{len(targets)} clips cannot be split into {count} folds. "
                            f"Choose --fold-count between 2 and {len(targets)}.")

@@ -6,7 +6,7 @@ import csv
 import difflib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,9 @@ def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
     rows = read_rows(path, columns)
     _, header = next(rows)
     # By columns, and equal texts are stored once: lists of rows take many times the file's size.
-    lines, fields, known = array("q"), [[] for _ in header], {}
+    lines = array("q")
+    fields: list[list[str]] = [[] for _ in header]
+    known: dict[str, str] = {}
     for line, row in rows:
         lines.append(line)
         for column, field in zip(fields, row):
@@ -106,15 +108,15 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.Da
     table = read_table(path, ("fname", "labels"))
     column = {name: number for number, name in enumerate(classes)}
     targets = np.zeros((len(table), len(classes)), np.uint8)
-    for row, (line, text) in enumerate(table.labels.items()):
+    for row, (line, fname, text) in enumerate(zip(table.index, table.fname, table.labels)):
         labels = split_labels(text)
         unknown = [label for label in labels if label not in column]
         if unknown:
-            raise TaggingError(f"{path}, line {line} ({table.fname[line]}): unknown label '{unknown[0]}', not "
+            raise TaggingError(f"{path}, line {line} ({fname}): unknown label '{unknown[0]}', not "
                                f"one of the {len(classes)} classes.{did_you_mean(unknown[0], classes)} Correct the label, or "
                                "add the class to the class list.")
         if len(set(labels)) < len(labels):
-            raise TaggingError(f"{path}, line {line} ({table.fname[line]}): duplicate label in '{text}'."
+            raise TaggingError(f"{path}, line {line} ({fname}): duplicate label in '{text}'."
                                " Remove one of them.")
         targets[row, [column[label] for label in labels]] = 1
     table = index_by_fname(table, path)
@@ -138,7 +140,7 @@ def join_labels(labels: Sequence[str]) -> str:
     return ",".join('"' + label.replace('"', '""') + '"' if set(label) & set(',"') else label for label in labels)
 
 
-def label_texts(targets: np.ndarray, classes: Sequence[str]) -> list[str]:
+def label_texts(targets: np.ndarray, classes: Iterable[str]) -> list[str]:
     """The labels of each clip as the csv files have them, from (clips, classes) 0/1."""
     return [join_labels([name for name, present in zip(classes, row) if present]) for row in targets]
 
@@ -234,7 +236,7 @@ def read_truth(path: Path, classes: Sequence[str], usage: str | None = None) -> 
     return targets[table.usage == usage]
 
 
-def check_same(found: Sequence, expected: Sequence, where: str, what: str, remedy: str = "") -> None:
+def check_same(found: Iterable[str], expected: Iterable[str], where: str, what: str, remedy: str = "") -> None:
     """Compare two collections of names.
 
     Raises:

@@ -1,6 +1,6 @@
 """Predictions of several models -> one checked submission."""
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def blend(frames: Sequence[pd.DataFrame], mean: str = "arithmetic",
-          weights: Sequence[float] | None = None) -> pd.DataFrame:
+          weights: np.ndarray | None = None) -> pd.DataFrame:
     """Average prediction frames, joined by the names of clips and classes, never by position.
 
     Args:
@@ -43,7 +43,7 @@ def stack_frames(frames: Sequence[pd.DataFrame], mean: str) -> np.ndarray:
     return np.log(np.maximum(stack, 1e-12)) if mean == "geometric" else stack
 
 
-def average(stack: np.ndarray, mean: str, weights: Sequence[float] | None) -> np.ndarray:
+def average(stack: np.ndarray, mean: str, weights: np.ndarray | None) -> np.ndarray:
     """Average a stack of `stack_frames`: (clips, classes)."""
     blended = np.average(stack, 0, weights)
     return np.exp(blended) if mean == "geometric" else blended
@@ -109,7 +109,7 @@ def class_means(*frames: pd.DataFrame) -> pd.Series:
     return means.where(means > 0, 1.0)
 
 
-def fill_rows(scores: pd.DataFrame, fnames: Sequence[str]) -> pd.DataFrame:
+def fill_rows(scores: pd.DataFrame, fnames: Iterable[str]) -> pd.DataFrame:
     """Give each clip that was skipped with --skip-bad-clips the mean of all other rows, and log its name.
 
     A submission needs a row for every clip. The mean is the best guess for a clip that cannot be read.
@@ -122,7 +122,7 @@ def fill_rows(scores: pd.DataFrame, fnames: Sequence[str]) -> pd.DataFrame:
     return scores.loc[list(fnames)]
 
 
-def check_submission(path: Path, fnames: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
+def check_submission(path: Path, fnames: Iterable[str], classes: Sequence[str]) -> pd.DataFrame:
     """Read a submission and check it.
 
     Raises:
@@ -138,7 +138,7 @@ def check_submission(path: Path, fnames: Sequence[str], classes: Sequence[str]) 
     return scores
 
 
-def write_submission(path: Path, scores: pd.DataFrame, fnames: Sequence[str], classes: Sequence[str]) -> None:
+def write_submission(path: Path, scores: pd.DataFrame, fnames: Iterable[str], classes: Sequence[str]) -> None:
     """Write rows and columns in the sample submission's order, and check the written file."""
     check_same(scores.index, fnames, "the prediction", "rows")
     check_same(scores.columns, classes, "the prediction", "classes")

@@ -95,7 +95,8 @@ def clip_precision(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series:
 
 def top_tags(scores: pd.Series, count: int = 5) -> list[tuple[str, float]]:
     """Return the classes with the highest scores, and their probabilities."""
-    return list(scores.sort_values(ascending=False, kind="stable")[:count].items())
+    best = scores.sort_values(ascending=False, kind="stable")[:count]
+    return list(zip(best.index, best))
 
 
 def clip_table(truth: pd.DataFrame, predictions: pd.DataFrame, tags: int = 5) -> pd.DataFrame:

@@ -26,12 +26,15 @@ class LogMel(nn.Module):
         top_db: the image is clipped this many dB below its loudest cell.
     """
 
+    bank: torch.Tensor          # (mels, frequencies)
+    window: torch.Tensor        # (samples,)
+
     def __init__(self, *, sample_rate: int, n_fft: int, window: int, hop: int, mels: int, f_min: float, f_max: float,
                  top_db: float):
         super().__init__()
         self.n_fft, self.hop, self.top_db = n_fft, hop, top_db
         bank = melscale_fbanks(n_fft // 2 + 1, f_min, f_max, mels, sample_rate, norm=None, mel_scale="htk")
-        self.register_buffer("bank", bank.T.contiguous(), persistent=False)                  # (mels, frequencies)
+        self.register_buffer("bank", bank.T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 
     @torch.autocast("cuda", enabled=False)      # in bf16 the decibels are up to 0.15 off

@@ -3,6 +3,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,10 +52,10 @@ class Model(nn.Module):
         """Move to the device, in the memory layout that is fast there."""
         self.to(device)
         if device.type == "cuda":
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]     # torch's stubs lack it
         return self
 
-    def update(self, **changes: object) -> None:
+    def update(self, **changes: Any) -> None:
         """Set fields of the metadata that become known during training: mean, std, score."""
         self.metadata = dataclasses.replace(self.metadata, **changes)
 

@@ -1,4 +1,6 @@
 """Networks by name: xresnet with Mish, self-attention and MaxBlurPool, or any of timm's."""
+from typing import Any
+
 import timm
 import torch
 from fastai.vision.models import xresnet
@@ -49,16 +51,17 @@ def build_network(name: str, classes: int, image_size: int) -> Classifier:
     if family != "timm" or not timm.is_model(member):
         raise TaggingError(f"--network '{name}' is unknown. Choose {', '.join(XRESNETS)}, or timm:NAME with a NAME "
                            "of timm.list_models().")
-    fixed = timm.get_pretrained_cfg(member).fixed_input_size
+    config = timm.get_pretrained_cfg(member)
+    fixed = config is not None and config.fixed_input_size
+    options: dict[str, Any] = {"img_size": image_size} if fixed else {}
     try:
-        body = timm.create_model(member, pretrained=False, in_chans=1, num_classes=0,
-                                 **({"img_size": image_size} if fixed else {}))
+        body = timm.create_model(member, pretrained=False, in_chans=1, num_classes=0, **options)
         with torch.inference_mode():        # some networks reject the size only here
             body.eval()(torch.zeros(1, 1, image_size, image_size))
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise TaggingError(f"timm cannot build '{member}' for one channel and {image_size} x {image_size} pixels: "
                            f"{error}. Choose other --noisy.sizes and --curated.sizes, or another network.") from error
-    features = getattr(body, "head_hidden_size", body.num_features)
+    features: Any = getattr(body, "head_hidden_size", body.num_features)
     return Classifier(body.train(), nn.Linear(features, classes), image_size if fixed else None)
 
 

@@ -1,5 +1,5 @@
-"""Pictures and pages for people: a look at a data set (eda), plots, and the html report of a run or a data set.
+"""Figures and pages: the analysis of a data set (eda), plots, sections of a report, and the HTML report itself.
 
-May import every package before it; only scripts and tools import it. Run folders and tables come in; matplotlib figures
-and html pages go out.
+Input: run folders, and clips with their labels. Output: matplotlib figures and HTML files. The package may import every
+other package of `tagging`. Only the scripts and tools import it.
 """

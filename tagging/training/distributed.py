@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
-from timm.layers import SyncBatchNormAct, convert_sync_batchnorm
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -185,14 +185,13 @@ class SyncBatchNormOnCpu(nn.SyncBatchNorm):
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
-        with_activation = isinstance(norm, SyncBatchNormAct)
-        self.drop = norm.drop if with_activation else nn.Identity()
-        self.act = norm.act if with_activation else nn.Identity()
+        children = dict(norm.named_children())          # of timm's layer: dropout and activation
+        self.after = nn.Sequential(*(children[name] for name in ("drop", "act") if name in children))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, channels, ...) -> the same shape."""
         if not self.training:
-            return self.act(self.drop(super().forward(images)))
+            return self.after(super().forward(images))
         over = [0, *range(2, images.dim())]
         along = [1, -1] + [1] * (images.dim() - 2)      # the shape of one value for each channel
         count = images.new_tensor([images.numel() / images.shape[1]])                       # values of each channel
@@ -200,9 +199,11 @@ class SyncBatchNormOnCpu(nn.SyncBatchNorm):
         mean = sums / count                                                                 # (channels,)
         centred = images - mean.view(along)
         variance = all_reduce(centred.square().sum(over)) / count                           # (channels,)
+        momentum, running_mean, running_var = self.momentum, self.running_mean, self.running_var
+        assert momentum is not None and running_mean is not None and running_var is not None    # as our networks have it
         with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.num_batches_tracked += 1       # type: ignore[assignment, operator]    # a buffer, by torch's stubs None
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(variance * count / (count - 1), momentum)
         scale = self.weight * (variance + self.eps).rsqrt()                                 # (channels,)
-        return self.act(self.drop(centred * scale.view(along) + self.bias.view(along)))
+        return self.after(centred * scale.view(along) + self.bias.view(along))

@@ -53,7 +53,7 @@ class MicroBatches(Callback):
         (images,), (targets,) = self.xb, self.yb
         parts = [(distributed.local_shard(some_images), distributed.local_shard(some_targets)) for
                  some_images, some_targets in zip(images.tensor_split(self.count), targets.tensor_split(self.count))]
-        self.batch_size, self.total = len(images), 0
+        self.batch_size, self.total = len(images), torch.zeros((), device=images.device)
         for some_images, some_targets in parts[:-1]:
             loss = self.share(self.loss_func(self.model(some_images), some_targets), some_images)
             loss.backward()
@@ -185,8 +185,9 @@ def fit_flat_cos(learner: Learner, epochs: int, lr: float, weight_decay: float, 
     schedule = ParamScheduler({"lr": combined_cos(0.75, lrs, lrs, lrs / 1e5)})
     try:
         learner.fit(epochs, lr=lr, wd=weight_decay, cbs=schedule, start_epoch=start_epoch)
-    except TaggingError as error:       # fastai puts the name of the callback in front of the message of any exception
-        raise TaggingError(str(error).split("`:\n\t", 1)[-1]) from error
+    except (TaggingError, torch.OutOfMemoryError) as error:
+        # fastai puts the name of the callback in front of the message of any exception that leaves a callback.
+        raise type(error)(str(error).split("`:\n\t", 1)[-1]) from error
 
 
 def train_model(model: Model, train: ClipDataset, valid: ClipDataset, *, title: str, log_path: Path, checkpoint: Path,
@@ -218,7 +219,8 @@ def train_model(model: Model, train: ClipDataset, valid: ClipDataset, *, title: 
     learner = build_learner(model, batches, ValidationBatches(model, valid), optimizer, MicroBatches(micro_batches))
     if resume:
         batches.progress = load_checkpoint(checkpoint, model, optimizer)
-        log.info("%s resumes in epoch %d, after %d steps", title, batches.progress.epoch + 1, batches.progress.step)
+        log.info("%s resumes in epoch %d, after %d steps", title, batches.progress.epoch + 1, batches.progress.step,
+                 extra={"event": {"fold": model.metadata.fold}})
     progress = batches.progress
     learner.add_cb(TrainingLogger(title, batches, valid, sum(schedule.epochs), log_path, writer, on_epoch))
     before = 0          # epochs of the previous cycles

@@ -31,7 +31,7 @@ class Ranger(torch.optim.Optimizer):
                                   "step": 0})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]     # without a closure, which fastai never passes
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if weights:
@@ -39,7 +39,8 @@ class Ranger(torch.optim.Optimizer):
                 self.update(group, weights)
 
     def update(self, group: dict, weights: list[torch.Tensor]) -> None:
-        grads, states = [weight.grad for weight in weights], [self.state[weight] for weight in weights]
+        grads = [weight.grad for weight in weights if weight.grad is not None]
+        states = [self.state[weight] for weight in weights]
         for weight, state in zip(weights, states):
             if not state:
                 state |= zip(STATE, (torch.zeros_like(weight), torch.zeros_like(weight), weight.clone()))

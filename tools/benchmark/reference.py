@@ -12,8 +12,8 @@ from tagging.data.waveforms import random_starts
 from tagging.modeling.logmel import build_log_mel
 from tagging.modeling.transforms import resize
 from tagging.recipe import Recipe
-from tagging_lite.audio import make_trim, trimmed
-from tagging_lite.windows import cut
+from tagging_lite.audio import make_trim, trim_silence
+from tagging_lite.windows import cut_windows
 from tools.benchmark.sounds import RATE
 
 
@@ -41,8 +41,9 @@ class ClipByClip(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor:
         """(1, size, size)."""
         wave, rate = soundfile.read(self.paths[index], dtype="int16")
-        wave = trimmed(wave, rate, self.trim)
-        crop = cut(wave, random_starts(np.array([len(wave)]), self.samples, self.rng), self.samples)  # (1, samples)
+        wave = trim_silence(wave, rate, self.trim)
+        start = random_starts(np.array([len(wave)]), self.samples, self.rng)                # (1,)
+        crop = cut_windows(wave, start, self.samples)                                       # (1, samples)
         image = self.front_end(torch.from_numpy(crop).float() / 32768)                      # (1, mels, frames)
         for mask in self.masks:
             image = mask(image, mask_value=image.mean().item())

@@ -1,0 +1,73 @@
+"""Convert sound files to mono 16-bit WAV files of one sample rate, on all cores. tools.make_competition uses it."""
+import hashlib
+import os
+import wave
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from tagging_lite.audio import LONGEST, RATES, SoundError, concatenate, has_sound, open_sound, read_mono, resample
+
+
+def most_common_rate(paths: Sequence[Path]) -> int:
+    """Return the sample rate in Hz that most clips have, the higher one if two are equally frequent."""
+    rates: Counter[int] = Counter()
+    for path in paths:
+        try:
+            with open_sound(path) as file:
+                rates[file.samplerate] += 1
+        except SoundError:
+            pass        # `convert` reports it
+    return max(rates, key=lambda rate: (rates[rate], rate), default=RATES[0])
+
+
+def convert_all(clips: pd.DataFrame, folder: Path, sample_rate: int) -> pd.DataFrame:
+    """Convert all clips into `folder`.
+
+    Args:
+        clips: path and fname.
+    Returns:
+        The results of `convert`, with the index of `clips`: fault, digest, rate, channels.
+    """
+    threads, results = os.cpu_count() or 1, []
+    with (ThreadPoolExecutor(threads) as pool,
+          tqdm(total=len(clips), desc="converting clips", unit="clip", disable=None) as progress):
+        for first in range(0, len(clips), 16 * threads):        # in small chunks, so that a signal is answered soon
+            chunk = clips.iloc[first:first + 16 * threads]
+            for result in pool.map(lambda path, fname: convert(path, folder / fname, sample_rate),
+                                   chunk.path, chunk.fname):
+                results.append(result)
+                progress.update()
+    return pd.DataFrame(results, clips.index, ["fault", "digest", "rate", "channels"])
+
+
+def convert(path: Path, copy: Path, sample_rate: int) -> tuple[str, str, int, int]:
+    """Write a clip as mono 16-bit WAV if it can be used. The samples of a clip in that format do not change.
+
+    Returns:
+        The reason why the clip cannot be used, or ""; a digest of the written samples; the rate in Hz and the number of
+        channels of the original.
+    """
+    try:
+        with open_sound(path) as file:
+            rate, channels = file.samplerate, file.channels
+        pieces, count = [], 0
+        for piece in read_mono(path, rate):
+            pieces.append(piece)
+            count += len(piece)
+            if count * sample_rate > LONGEST * rate:
+                raise SoundError(f"longer than {LONGEST // sample_rate} seconds, the limit at {sample_rate} Hz; cut it")
+        samples = resample(concatenate(pieces), rate, sample_rate)      # as a whole, because joined pieces would click
+        if not has_sound(samples):
+            mixed = f" after its {channels} channels are mixed" if channels > 1 else ""
+            raise SoundError(f"all silence{mixed}" if count else "no samples")
+    except SoundError as error:
+        return str(error), "", 0, 0
+    with wave.open(str(copy), "wb") as file:        # unlike soundfile, it raises an OSError if the disk is full
+        file.setparams((1, 2, sample_rate, 0, "NONE", ""))
+        file.writeframes(samples)
+    return "", hashlib.sha256(samples).hexdigest(), rate, channels
