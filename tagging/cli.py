@@ -25,6 +25,7 @@ from tagging.recipe import (
     Schedule,
     TrainingKnobs,
 )
+from tagging.schema import require_trainable
 from tagging.utils import interrupts
 from tagging.utils.logs import show_logs, write_event
 
@@ -146,6 +147,7 @@ def choose_recipe(kind: type, given: list[str]) -> tuple[str, Recipe]:
         from tagging.run import stage_folder  # imports torch, which --help does not need
         noisy = stage_folder(Path(option(given, "--models") or "models"), noisy_run or run, "noisy")
         if noisy.settings_path.exists():
+            require_trainable(noisy.settings(), noisy)
             return f"that of {noisy}", noisy.recipe()
     name = recipe or "capstone"
     return name, named_recipe(name)

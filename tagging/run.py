@@ -37,6 +37,7 @@ from tagging.metric import lwlrap
 from tagging.modeling.model import Model, load_model
 from tagging.provenance import provenance
 from tagging.recipe import Recipe
+from tagging.schema import SCHEMA, commit_of, require_trainable, upgrade_settings
 from tagging.settings import differences, recipe_from_dict
 from tagging.utils.files import atomic, read_json, write_json
 from tagging.utils.locks import file_lock
@@ -111,8 +112,8 @@ class StageFolder:
         table = pd.DataFrame({"fname": clips.fnames, "fold": folds, "labels": label_texts(clips.targets, classes),
                               "crc32": [f"{checksum:08x}" for checksum in store.checksums]})
         labels = noisy_labels.read_bytes() if noisy_labels else None
-        settings = {"recipe": dataclasses.asdict(recipe), "classes": list(classes), "sample_rate": store.sample_rate,
-                    "initial_weights": source, "noisy_clips": noisy,
+        settings = {"schema": SCHEMA, "recipe": dataclasses.asdict(recipe), "classes": list(classes),
+                    "sample_rate": store.sample_rate, "initial_weights": source, "noisy_clips": noisy,
                     "noisy_labels": hashlib.sha256(labels).hexdigest() if labels else None,
                     "made_by": provenance(clips.csv)}
         with self.lock():
@@ -124,8 +125,10 @@ class StageFolder:
                         temporary.write_bytes(labels)
                 write_json(self.settings_path, settings)
                 return
+        require_trainable(self.settings(), self)
         found = differences(self.settings(), settings)
-        if not self.clips().reset_index().equals(table.astype(str)):
+        recorded = self.clips().reset_index()
+        if not recorded.equals(table.astype(str)[list(recorded)]):
             found.append("the clips, their samples, labels or folds: compare clips.csv with the data")
         if found:
             raise TaggingError(f"{self} exists with other settings:\n  " + "\n  ".join(found)
@@ -138,11 +141,7 @@ class StageFolder:
             TaggingError: the run does not exist, or was written by a newer version.
         """
         content = read_json(self.settings_path, "Check the name of the run with `ls models`, or train it first.")
-        missing = {"recipe", "classes", "sample_rate", "initial_weights", "made_by"} - set(content)
-        if missing:
-            raise TaggingError(f"{self.settings_path} has no {shorten(sorted(missing))}: another version wrote it. "
-                               "Use that version, or train again.")
-        return content
+        return upgrade_settings(content, self.settings_path)
 
     def recipe(self) -> Recipe:
         """Return the recipe of the settings."""
@@ -154,7 +153,8 @@ class StageFolder:
         Raises:
             TaggingError: as `tagging.modeling.model.load_model`; or the model was trained on other classes.
         """
-        model = load_model(self.weights(fold), device)
+        record = read_json(self.record(fold), "Train the fold again.")
+        model = load_model(self.weights(fold), device, commit_of(record))
         where = f"{self.weights(fold)}, compared with the competition folder,"
         check_same(model.metadata.classes, classes, where, "classes", "Use the data that the run was trained on.")
         if model.metadata.classes != tuple(classes):
@@ -182,9 +182,10 @@ class StageFolder:
         self.checkpoint(fold).unlink(missing_ok=True)
 
     def clips(self) -> pd.DataFrame:
-        """Read clips.csv as text: index fname, columns fold, labels and crc32 of the samples."""
+        """Read clips.csv as text: index fname, columns fold, labels and crc32 of the samples, which runs from before
+        1d1709a do not have."""
         path = self.path / "clips.csv"
-        return index_by_fname(read_table(path, ("fname", "fold", "labels", "crc32")), path)
+        return index_by_fname(read_table(path, ("fname", "fold", "labels")), path)
 
     def truth(self) -> pd.DataFrame:
         """Return the labels as 0/1: index fname, columns the classes."""

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, TypeVar
 from typeguard import TypeCheckError, check_type
 
 from tagging.errors import TaggingError
-from tagging.recipe import Recipe, Schedule
+from tagging.recipe import STAGES, Recipe, Schedule
+from tagging.schema import upgrade_knobs
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,15 +20,11 @@ def recipe_from_dict(knobs: dict) -> Recipe:
     Raises:
         TaggingError: this version does not have a knob, or a value does not suit its knob.
     """
-    schedules = {name: build(Schedule, knobs[name]) for name in ("noisy", "curated") if name in knobs}
-    return build(Recipe, knobs | schedules)
+    knobs = upgrade_knobs(knobs)
+    return build(Recipe, knobs | {stage: build(Schedule, knobs[stage]) for stage in STAGES})
 
 
 def build(kind: type[Kind], values: dict) -> Kind:
-    odd = sorted(set(values) ^ {field.name for field in dataclasses.fields(kind)})
-    if odd:
-        raise TaggingError(f"the settings were written by another version: they differ in the knobs {odd}. "
-                           "Use that version, or train again.")
     return checked(kind, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 

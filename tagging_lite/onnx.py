@@ -10,7 +10,8 @@ from tagging_lite.errors import TaggingError
 from tagging_lite.tagger import ModelInfo, Tagger
 
 KIND = "audio-tagging onnx 3"       # increase the number if older code would misread a newer file
-INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing"}     # the metadata key of the ModelInfo in each kind
+INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing",      # the metadata key of the ModelInfo in each kind
+             "audio-tagging onnx 1": "hearing"}
 REMEDY = "Write it with `python -m tools.export --run NAME`."
 
 
@@ -25,7 +26,7 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
     session = open_session(path, threads)
     try:
         metadata = session.get_modelmeta().custom_metadata_map
-        values = json.loads(metadata[INFO_KEYS[metadata["kind"]]])
+        values = {"pooling": "mean"} | json.loads(metadata[INFO_KEYS[metadata["kind"]]])       # kind 1 has none
         info = ModelInfo(tuple(map(str, values["classes"])), int(values["sample_rate"]), int(values["window"]),
                          float(values["overlap"]), float(values["trim_db"]), str(values["pooling"]))
         outputs = {output.name: output.shape for output in session.get_outputs()}

@@ -112,7 +112,7 @@ def whole(tmp_path):
 
 def check_weights(path):
     """The tensors and the description that were written, or an error."""
-    result = outcome(path, read_weights, WEIGHTS_KIND, "Remedy.")
+    result = outcome(path, read_weights, [WEIGHTS_KIND], "Remedy.")
     if refused(result):
         assert str(result).endswith("Remedy.")
     else:
@@ -135,7 +135,7 @@ def test_every_flipped_bit_of_a_file_of_weights_is_found_or_without_effect(tmp_p
 def test_a_description_that_is_none_is_refused_though_its_checksum_is_right(tmp_path):
     def check(about):
         path = put(tmp_path / "w.safetensors", sealed(TENSORS, about))
-        result = outcome(path, read_weights, WEIGHTS_KIND, "Remedy.")
+        result = outcome(path, read_weights, [WEIGHTS_KIND], "Remedy.")
         if not refused(result):
             assert isinstance(result[1], dict) and repr(result[1]) == repr(json.loads(about))
     texts = st.none() | st.sampled_from([text for text in ODD_TEXTS if text.isprintable()]) | JSON.map(json.dumps)
@@ -150,7 +150,7 @@ def test_weights_from_strangers_cannot_run_code(tmp_path):
 
     def check(case):
         path = put(tmp_path / "w.safetensors", damage(*case))
-        outcome(path, read_weights, WEIGHTS_KIND, "")
+        outcome(path, read_weights, [WEIGHTS_KIND], "")
         outcome(path, load_model)
         assert not marker.exists()
     run_cases(check, st.tuples(st.sampled_from(files), st.just([]) | EDITS), CASES // 2)
@@ -280,7 +280,7 @@ def test_a_damaged_checkpoint_is_the_same_or_refused(tmp_path, progress_file):
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path, progress_file):
-    tensors, about = read_weights(progress_file, checkpoints.KIND, "")
+    tensors, about, _ = read_weights(progress_file, [checkpoints.KIND], "")
     tensors = {name: value.clone() for name, value in tensors.items()}
     odd = [torch.zeros(0), torch.zeros(5, 5), torch.tensor(1), torch.zeros(2, dtype=torch.bool), None]
 

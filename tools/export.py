@@ -52,6 +52,7 @@ class ConvolvedLogMel(nn.Module):
         self.hop, self.top_db = log_mel.hop, log_mel.top_db
         width = len(log_mel.window)
         self.skipped = (log_mel.n_fft - width) // 2     # the window is in the middle of n_fft samples
+        self.rest = log_mel.n_fft - width - self.skipped
         self.padding = log_mel.n_fft // 2
         turns = torch.arange(width, dtype=torch.float64) + self.skipped
         angles = 2 * torch.pi / log_mel.n_fft * torch.outer(torch.arange(log_mel.n_fft // 2 + 1.), turns)
@@ -62,7 +63,7 @@ class ConvolvedLogMel(nn.Module):
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
         """(batch, samples) float -> (batch, 1, mels, frames) decibels"""
         padded = F.pad(waves[:, None], (self.padding, self.padding), mode="reflect")        # (batch, 1, samples)
-        end = padded.shape[-1] - self.skipped
+        end = padded.shape[-1] - self.rest
         spectrum = F.conv1d(padded[..., self.skipped:end], self.kernels, stride=self.hop)   # (batch, 2 * freqs, frames)
         real, imaginary = spectrum.chunk(2, 1)
         power = real.square() + imaginary.square()

@@ -65,7 +65,7 @@ def summarise(folder: StageFolder) -> dict:
     return {"run": folder.run, "stage": folder.path.name, "date": made["date"],
             "folds": f"{len(scores.get('folds', ()))}/{recipe.fold_count}", "lwlrap": score + spread,
             "together": f"{scores['out_of_fold']:.4f}" if scores else "-", "network": recipe.network,
-            "minutes": round(scores["seconds"] / 60, 1) if scores else None,
+            "minutes": round(scores["seconds"] / 60, 1) if scores.get("seconds") else None,    # not before 18b5648
             "commit": (made["commit"] or "-")[:7] + ("" if made["clean"] else "*")}
 
 

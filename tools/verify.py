@@ -101,7 +101,8 @@ def data_changes(folder: StageFolder, checksums: dict[str, int], classes: tuple[
     groups = {
         "are new": [fname for fname in checksums if fname not in recorded.index],
         "are missing": [fname for fname in recorded.index if fname not in checksums],
-        "have other samples": [fname for fname in shared if f"{checksums[fname]:08x}" != recorded.crc32[fname]],
+        "have other samples": [fname for fname in shared if "crc32" in recorded        # runs before 1d1709a have none
+                               and f"{checksums[fname]:08x}" != recorded.crc32[fname]],
         "have other labels": [fname for fname in shared if (targets[fname] != truth.loc[fname, list(classes)]).any()],
     }
     return [f"{len(fnames)} clips {what}: {shorten(fnames, 5)}" for what, fnames in groups.items() if fnames]

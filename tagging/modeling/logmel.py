@@ -62,10 +62,13 @@ def build_log_mel(recipe: Recipe, sample_rate: int) -> LogMel:
     require(RATES[0] <= sample_rate <= RATES[1], f"clips of {sample_rate} Hz cannot be used")
     scale, crop = sample_rate / 44_100, recipe.crop_samples(sample_rate)
     n_fft = 2 * round(recipe.n_fft * scale / 2)       # even, so that the last bin is at half the sample rate
+    hop = crop // recipe.frames + 1
+    if recipe.old_rounding:
+        n_fft, hop = round(recipe.n_fft * scale), -(-crop // recipe.frames)
     require(crop > n_fft // 2, f"--crop-seconds {recipe.crop_seconds} is too short for --n-fft at {sample_rate} Hz")
     require(n_fft >= 16, f"--n-fft {recipe.n_fft} is too small for clips of {sample_rate} Hz")
     require(recipe.f_min < sample_rate / 2,
             f"--f-min {recipe.f_min} must be below half of the clips' {sample_rate} Hz")
     return LogMel(sample_rate=sample_rate, n_fft=n_fft, window=min(n_fft, round(recipe.n_window * scale)),
-                  hop=crop // recipe.frames + 1, mels=recipe.mels, f_min=recipe.f_min,
+                  hop=hop, mels=recipe.mels, f_min=recipe.f_min,
                   f_max=min(recipe.f_max, sample_rate / 2), top_db=recipe.top_db)

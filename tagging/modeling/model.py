@@ -14,9 +14,10 @@ from tagging.modeling.network import build_network
 from tagging.modeling.transforms import resize
 from tagging.modeling.weights import read_weights, write_weights
 from tagging.recipe import STAGES, Recipe, require
+from tagging.schema import KINDS, upgrade_model
 from tagging.settings import checked, recipe_from_dict
 
-KIND = "audio-tagging model 1"      # increase the number when older code would misread a newer file
+KIND = KINDS["model"][-1]
 CPU = torch.device("cpu")
 
 
@@ -91,15 +92,18 @@ def network_shapes(recipe: Recipe, classes: tuple[str, ...]) -> dict[str, torch.
     return {name: value.shape for name, value in network.state_dict().items()}
 
 
-def load_model(path: Path, device: torch.device = CPU) -> Model:
+def load_model(path: Path, device: torch.device = CPU, commit: str | None = None) -> Model:
     """Rebuild a model from its file, in evaluation mode.
 
+    Args:
+        commit: that trained it, which files from before c9f85f2 do not tell.
     Raises:
         TaggingError: the file is missing, damaged, or of a newer version.
     """
     remedy = "Train the fold again, or copy the file again from its source."
-    weights, about = read_weights(path, KIND, remedy)
+    weights, about, kind = read_weights(path, KINDS["model"], remedy)
     try:
+        about = upgrade_model(about, kind, commit)
         about |= {"classes": tuple(about["classes"]), "recipe": recipe_from_dict(about["recipe"])}
         metadata = checked(ModelMetadata, about)
         require(metadata.stage in STAGES, f"there is no stage '{metadata.stage}'")

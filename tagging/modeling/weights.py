@@ -1,6 +1,7 @@
 """Weights files: safetensors, which cannot run code, with a description and a checksum in the header."""
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors
@@ -27,11 +28,13 @@ def write_weights(path: Path, kind: str, tensors: dict[str, torch.Tensor], about
         temporary.write_bytes(content)
 
 
-def read_weights(path: Path, kind: str, remedy: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Read a file of `write_weights`.
+def read_weights(path: Path, kinds: Sequence[str], remedy: str) -> tuple[dict[str, torch.Tensor], dict, str]:
+    """Read a file of `write_weights`, or of an earlier version.
 
+    Args:
+        kinds: the kinds that the caller can read.
     Returns:
-        the tensors on the CPU, and their description.
+        the tensors on the CPU, their description, and the kind of the file.
     Raises:
         TaggingError: the file is missing, damaged or of another kind. The message ends with `remedy`.
     """
@@ -43,9 +46,11 @@ def read_weights(path: Path, kind: str, remedy: str) -> tuple[dict[str, torch.Te
         raise TaggingError(f"{path} is missing. {remedy}") from error
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise TaggingError(f"{path} is damaged: {error}. {remedy}") from error
-    if header.get("kind") != kind:
-        raise TaggingError(f"{path} is of kind '{header.get('kind')}', and '{kind}' is expected. {remedy}")
-    if header.get("checksum") != checksum(tensors, header.get("about", "")):
+    kind = header.get("kind", header.get("format", ""))         # "format" before 1d1709a
+    if kind not in kinds:
+        raise TaggingError(f"{path} is of kind '{kind}', and '{kinds[-1]}' is expected. {remedy}")
+    found = checksum(tensors, header.get("about", "")) if "kind" in header else first_checksum(tensors)
+    if header.get("checksum") != found:
         raise TaggingError(f"{path} is damaged: its checksum is wrong. {remedy}")
     try:
         about = json.loads(header["about"])
@@ -53,7 +58,7 @@ def read_weights(path: Path, kind: str, remedy: str) -> tuple[dict[str, torch.Te
         raise TaggingError(f"{path} is damaged: its description cannot be read ({error!r}). {remedy}") from error
     if not isinstance(about, dict):
         raise TaggingError(f"{path} is damaged: its description is not a JSON object. {remedy}")
-    return tensors, about
+    return tensors, about, kind
 
 
 def checksum(tensors: dict[str, torch.Tensor], about: str) -> str:
@@ -61,5 +66,14 @@ def checksum(tensors: dict[str, torch.Tensor], about: str) -> str:
     digest = hashlib.sha256(about.encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def first_checksum(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the checksum of the kind "audio-tagging 1", over names and bytes of the tensors."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

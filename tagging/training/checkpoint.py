@@ -14,9 +14,10 @@ from torch import nn
 from tagging.errors import TaggingError
 from tagging.modeling.model import Model
 from tagging.modeling.weights import read_weights, write_weights
+from tagging.schema import KINDS, upgrade_checkpoint
 from tagging.training.optimizer import STATE, Ranger
 
-KIND = "audio-tagging checkpoint 2"
+KIND = KINDS["checkpoint"][-1]
 
 
 @dataclass
@@ -91,26 +92,29 @@ def load_checkpoint(path: Path, model: Model, optimizer: Ranger) -> Progress:
         TaggingError: the file is damaged, or belongs to another version or another model.
     """
     remedy = "Delete it to restart the fold from its first epoch."
-    tensors, about = read_weights(path, KIND, remedy)
+    tensors, about, kind = read_weights(path, KINDS["checkpoint"], remedy)
     tensors = {name: value.to(model.device) for name, value in tensors.items()}
+    place = {parameter: number for number, parameter in enumerate(model.network.parameters())}
     try:
+        tensors, about = upgrade_checkpoint(tensors, about, kind, [place[each] for each in parameters(optimizer)])
         model.update(mean=about["model"]["mean"], std=about["model"]["std"])
-        # Through JSON, which turns tuples into lists.
-        if about["model"] != json.loads(json.dumps(dataclasses.asdict(model.metadata))):
+        metadata = json.loads(json.dumps(dataclasses.asdict(model.metadata)))       # tuples become lists
+        if metadata | about["model"] != metadata:
             raise TaggingError(f"{path} belongs to another stage, fold or recipe. {remedy}")
         model.network.load_state_dict(with_prefix(tensors, "network."))
         for group, values in zip(optimizer.param_groups, about["groups"], strict=True):
             for name in group.keys() - {"params"}:
-                if not isinstance(values[name], type(group[name])):
-                    raise TypeError(f"the optimizer's {name} is {values[name]!r}")
-                group[name] = values[name]
+                value = values.get(name, group[name])           # kind 1 has only the step
+                if not isinstance(value, type(group[name])):
+                    raise TypeError(f"the optimizer's {name} is {value!r}")
+                group[name] = value
         for number, parameter in enumerate(parameters(optimizer)):
             if state := with_prefix(tensors, f"optimiser.{number}."):
                 # In the memory layout of the parameter, which differs from the file's on a GPU.
                 optimizer.state[parameter] = {name: torch.empty_like(parameter).detach().copy_(state[name])
                                               for name in STATE}
         return Progress(**about["progress"], losses=list(tensors.get("losses", [])))
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise TaggingError(f"{path} does not fit this version: {error}. {remedy}") from error
 
 

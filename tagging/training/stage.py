@@ -2,7 +2,7 @@
 import logging
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -52,6 +52,8 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
         TaggingError: data, settings or initial weights are wrong, before any training starts; or folds failed on their
             devices, at the end.
     """
+    if folder.settings_path.exists():       # no command of that time could name it
+        recipe = replace(recipe, old_rounding=folder.recipe().old_rounding)
     start = options.start
     folds = choose_folds(stage, recipe, options)
     if start:
