@@ -26,7 +26,7 @@ def main() -> None:
     args = parse(Score, "Label-weighted label-ranking average precision (lwlrap) of a submission.")
     scores = read_scores(args.submission)
     truth = read_truth(args.truth, list(scores.columns), args.usage)
-    # With --usage the submission can contain the rows of the other usages too. Without it, its rows must be the truth's.
+    # With --usage the submission can contain the rows of other usages too. Without it, its rows must be the truth's.
     rows = scores.index.intersection(truth.index) if args.usage else scores.index
     check_same(rows, truth.index, str(args.submission), "rows",
                f"The truth is {args.truth}. Score a part of it with --usage.")

@@ -104,8 +104,8 @@ def blend_out_of_fold(folds_of: dict[StageFolder, list[int]], truth: pd.DataFram
     """Fit the weights of the runs, and blend their out-of-fold predictions.
 
     Returns:
-        The weights, or None for equal ones; and the blend for the clips of which every run has an out-of-fold prediction,
-        before any balancing.
+        The weights, or None for equal ones; and the blend for the clips of which every run has an out-of-fold
+        prediction, before any balancing.
     """
     frames = [folder.out_of_fold(folds) for folder, folds in folds_of.items()]
     shared = [fname for fname in frames[0].index if all(fname in frame.index for frame in frames)]
@@ -123,8 +123,8 @@ def print_out_of_fold(scores: pd.DataFrame, truth: pd.DataFrame) -> None:
         print("The runs share no out-of-fold clip, so the blend has no out-of-fold score.")
         return
     score = lwlrap(truth=truth.loc[scores.index, scores.columns].to_numpy(), scores=scores.to_numpy())
-    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(scores)} clips, the plain view, one model of each run for "
-          "each clip)")
+    print(f"out-of-fold lwlrap of the blend {score:.5f} ({len(scores)} clips, the plain view, one model of each run "
+          "for each clip)")
 
 
 if __name__ == "__main__":

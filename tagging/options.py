@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes as Flat      # a group of options whose names have no prefix
+from tyro.conf import OmitArgPrefixes as Flat  # a group of options whose names have no prefix
 
 __all__ = ["CompetitionOption", "DataOptions", "DeviceOption", "Flat", "FoldedRunOptions", "ModelsOption", "RunOptions",
            "StageOption", "shown_default"]

@@ -1,8 +1,8 @@
 """The knobs as dataclasses, and the named recipes.
 
 A recipe is an instance of `Recipe`. The command line and its --help are generated from the dataclasses: each knob is
-one line, and its comment is its help text. Lengths in samples are at 44.1 kHz; at another sample rate they have the same
-duration.
+one line, and its comment is its help text. Lengths in samples are at 44.1 kHz; at another sample rate they have the
+same duration.
 """
 from dataclasses import dataclass, replace
 from typing import Literal

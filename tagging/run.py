@@ -210,8 +210,8 @@ class StageFolder:
         """Return the warning that belongs to the out-of-fold scores, or ""."""
         if not self.settings().get("noisy_labels"):
             return ""
-        return ("The noisy clips had the labels of noisy_labels.csv. If these labels come from models that were trained "
-                "on the clips scored here, the scores are too high.")
+        return ("The noisy clips had the labels of noisy_labels.csv. If these labels come from models that were "
+                "trained on the clips scored here, the scores are too high.")
 
     def update_scores(self) -> dict:
         """Score the finished folds from their files, and write scores.json."""
@@ -238,5 +238,6 @@ def stage_folder(models: Path, run: str, stage: str) -> StageFolder:
         TaggingError: the name of the run is no plain folder name.
     """
     if not re.fullmatch(r"[\w][\w.-]*", run):
-        raise TaggingError(f"--run '{run}' must consist of letters, digits, '.', '_' and '-', because it names a folder in {models}.")
+        raise TaggingError(f"--run '{run}' must consist of letters, digits, '.', '_' and '-', because it names a "
+                           f"folder in {models}.")
     return StageFolder(Path(models) / run / stage)

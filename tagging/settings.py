@@ -46,7 +46,7 @@ def checked(kind: type[Kind], values: dict) -> Kind:
 
 
 def flatten(content: dict, prefix: str = "") -> dict:
-    """Flatten nested dictionaries: {'a': {'b': 1}} -> {'a.b': 1}. Tuples become lists, so that both compare as equal."""
+    """Flatten nested dictionaries: {'a': {'b': 1}} -> {'a.b': 1}. Tuples become lists, to compare as equal."""
     flat: dict = {}
     for name, value in content.items():
         if isinstance(value, dict):

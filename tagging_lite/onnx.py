@@ -10,7 +10,7 @@ from tagging_lite.errors import TaggingError
 from tagging_lite.tagger import ModelInfo, Tagger
 
 KIND = "audio-tagging onnx 3"       # increase the number if older code would misread a newer file
-INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing",      # the metadata key of the ModelInfo in each kind
+INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing",      # the metadata key of the ModelInfo by kind
              "audio-tagging onnx 1": "hearing"}
 REMEDY = "Write it with `python -m tools.export --run NAME`."
 

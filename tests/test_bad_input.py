@@ -220,4 +220,4 @@ def test_a_damaged_settings_file(trained, workshop, expect_error):
     settings = json.loads((trained.stage("first", "curated") / "settings.json").read_text())
     settings["recipe"]["volume"] = 11
     path.write_text(json.dumps(settings))
-    expect_error(workshop.predict("first"), "another version", "volume")
+    expect_error(workshop.predict("first"), "volume", "unknown", "newer version")

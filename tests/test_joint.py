@@ -26,7 +26,8 @@ def test_stage_2_can_take_the_noisy_clips_of_other_folds_along(workshop, monkeyp
 
 
 def test_a_recipe_without_stage_1_says_so(workshop, expect_error):
-    expect_error(workshop.train("train_noisy.py", "joint", *JOINT), "The recipe has no noisy stage. Run train_curated.py")
+    expect_error(workshop.train("train_noisy.py", "joint", *JOINT), "The recipe has no noisy stage",
+                 "Run train_curated.py")
     assert not (workshop.folder / "models").exists()
 
 

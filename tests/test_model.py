@@ -18,7 +18,8 @@ from tagging.utils.devices import choose_device
 # A small network of timm's: the files are of 1.5 MB.
 RECIPE = replace(SMOKE, network="timm:test_resnet", crop_seconds=0.25, mels=32, frames=32,
                  noisy=replace(SMOKE.noisy, sizes=(48,)), curated=replace(SMOKE.curated, sizes=(32,)))
-ABOUT = ModelMetadata("curated", 3, ("Bark", "Meow", 'Drawer "open" & close', "Ñandú"), 16_000, RECIPE, -31.25, 12.5, 0.875)
+ABOUT = ModelMetadata("curated", 3, ("Bark", "Meow", 'Drawer "open" & close', "Ñandú"), 16_000, RECIPE, -31.25, 12.5,
+                      0.875)
 
 
 def waves(count=3, seed=0):
@@ -140,13 +141,13 @@ def rewrite_about(path, **changes):
     (lambda path: path.write_bytes(path.read_bytes() + b"more"), "is damaged"),
     (lambda path: path.write_text("404: not found\n" * 99), "is damaged"),
     (lambda path: torch.save({"weights": torch.zeros(3)}, path), "is damaged"),
-    (lambda path: path.write_bytes(save({"weights": torch.zeros(3)})), "of kind 'None'"),
+    (lambda path: path.write_bytes(save({"weights": torch.zeros(3)})), "of kind ''"),
     (lambda path: rewrite(path, kind="audio-tagging model 0"), "of kind 'audio-tagging model 0'"),
     (lambda path: rewrite(path, checksum=None), "checksum"),
     (lambda path: rewrite(path, about=None), "checksum"),
     (lambda path: rewrite_about(path, classes=None), "'classes'"),
     (lambda path: rewrite_about(path, colour="red"), "'colour'"),
-    (lambda path: rewrite_about(path, recipe={}), "top_db"),
+    (lambda path: rewrite_about(path, recipe={"noisy": {}, "curated": {}}), "network"),
     (lambda path: rewrite_about(path, classes=["one", "class", "fewer"]), "tensors do not match"),
 ], ids=["missing", "empty", "half", "header cut", "one byte cut", "one byte more", "text", "pickle", "no metadata",
         "kind", "no checksum", "no about", "no classes", "unknown field", "no knobs", "other classes"])

@@ -31,14 +31,14 @@ def test_a_recipe_survives_json(name):
 
 
 def test_an_unknown_knob_is_named():
-    with pytest.raises(TaggingError, match=r"\['reverb'\]"):
+    with pytest.raises(TaggingError, match="The knobs reverb are unknown"):
         recipe_from_dict(knobs_of(CAPSTONE) | {"reverb": 1})
 
 
 def test_a_missing_knob_is_named():
     knobs = knobs_of(CAPSTONE)
     del knobs["top_db"]
-    with pytest.raises(TaggingError, match=r"\['top_db'\]"):
+    with pytest.raises(TaggingError, match="The knobs top_db are missing"):
         recipe_from_dict(knobs)
 
 

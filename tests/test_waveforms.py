@@ -151,7 +151,8 @@ import pandas as pd
 from tagging.data import waveforms
 from tagging.data.competition import Clips
 load = waveforms.load_clip
-waveforms.load_clip = lambda path, trim: os.kill(os.getpid(), signal.SIGKILL) if path.name == "2.wav" else load(path, trim)
+waveforms.load_clip = lambda path, trim: (
+    os.kill(os.getpid(), signal.SIGKILL) if path.name == "2.wav" else load(path, trim))
 folder, cache = map(pathlib.Path, sys.argv[1:])
 paths = sorted(folder.iterdir())
 clips = Clips("curated", folder / "train.csv", pd.Index([path.name for path in paths]), paths, None)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tagging.errors import TaggingError, shorten
 from tagging.data.tables import index_by_fname, read_labels, read_table
+from tagging.errors import TaggingError, shorten
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def find_clips(table_path: Path, folder: Path, fnames: Iterable[str]) -> list[Pa
             path = (home / fname).resolve()
             if not path.is_relative_to(home):
                 raise TaggingError(f"{table_path}: '{fname}' is outside {folder}. Move the file into the folder.")
-            if not (path.is_file() and (folder / fname).is_file()):     # resolve() accepts a missing a/.., open() does not
+            if not (path.is_file() and (folder / fname).is_file()):     # resolve() accepts a missing a/..
                 missing.append(str(folder / fname))
         except (OSError, ValueError, RuntimeError) as error:       # too long, a NUL in it, a link to itself
             raise TaggingError(f"{table_path}: {fname!r} is no valid file name: {error}. Rename the clip.") from error

@@ -52,7 +52,8 @@ def read_rows(path: Path, columns: Sequence[str] = ("fname",)) -> Iterator[tuple
 
 def check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
     if len(header) > MAX_COLUMNS:
-        raise TaggingError(f"{path} has {len(header)} columns, and at most {MAX_COLUMNS} are read. Check that this is the right file.")
+        raise TaggingError(f"{path} has {len(header)} columns, and at most {MAX_COLUMNS} are read. Check that this "
+                           "is the right file.")
     missing = [name for name in columns if name not in header]
     if missing:
         raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(header)}'.")
@@ -112,9 +113,9 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.Da
         labels = split_labels(text)
         unknown = [label for label in labels if label not in column]
         if unknown:
-            raise TaggingError(f"{path}, line {line} ({fname}): unknown label '{unknown[0]}', not "
-                               f"one of the {len(classes)} classes.{did_you_mean(unknown[0], classes)} Correct the label, or "
-                               "add the class to the class list.")
+            raise TaggingError(f"{path}, line {line} ({fname}): unknown label '{unknown[0]}', not one of the "
+                               f"{len(classes)} classes.{did_you_mean(unknown[0], classes)} Correct the label, or add "
+                               "the class to the class list.")
         if len(set(labels)) < len(labels):
             raise TaggingError(f"{path}, line {line} ({fname}): duplicate label in '{text}'."
                                " Remove one of them.")
@@ -189,7 +190,7 @@ def read_numbers(fields: list[str], where: str, columns: Sequence[str]) -> np.nd
     """
     try:
         numbers = np.array(fields, np.float64)
-        if "_" in (text := "".join(fields)) or not text.isascii():      # numpy accepts 1_000 and the digits of all scripts
+        if "_" in (text := "".join(fields)) or not text.isascii():      # numpy accepts 1_000 and digits of all scripts
             raise ValueError
     except ValueError:
         numbers = pd.to_numeric(pd.Series(fields), errors="coerce").to_numpy(np.float64)
@@ -230,7 +231,8 @@ def read_truth(path: Path, classes: Sequence[str], usage: str | None = None) -> 
     if usage is None:
         return targets
     if "usage" not in table:
-        raise TaggingError(f"{path} has no column usage, so its rows of usage {usage} cannot be selected. Remove --usage.")
+        raise TaggingError(f"{path} has no column usage, so its rows of usage {usage} cannot be selected. "
+                           "Remove --usage.")
     if usage not in set(table.usage):
         raise TaggingError(f"{path} has no row with usage {usage}: it has {shorten(sorted(set(table.usage)))}.")
     return targets[table.usage == usage]

@@ -82,7 +82,7 @@ def fit_weights(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, mean: str =
 
 def nested_blend(frames: Sequence[pd.DataFrame], truth: pd.DataFrame, folds: pd.Series,
                  mean: str = "arithmetic") -> pd.DataFrame:
-    """Blend with weights that are fitted without the clips they are applied to: for each fold on the clips of the others.
+    """Blend with weights that are fitted, for each fold, on the clips of the other folds.
 
     Only this blend gives an honest out-of-fold score.
 

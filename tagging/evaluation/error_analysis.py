@@ -1,7 +1,7 @@
 """The errors of a model: by class, between classes, in its confidence, and clip by clip.
 
-Everything is computed from the truth and the out-of-fold predictions, two frames with the same index (clips) and columns
-(classes). A class outranks a label if the clip does not have the class and the class scores at least as high.
+Everything is computed from the truth and the out-of-fold predictions, two frames with the same index (clips) and
+columns (classes). A class outranks a label if the clip does not have the class and the class scores at least as high.
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,8 +39,8 @@ def score_by_class(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFra
 def confusions(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Count the labels of the row's class that the column's class outranks.
 
-    Two labels of one clip never outrank each other. Several classes can outrank one label, so the sum of a row can exceed
-    the number of labels of its class.
+    Two labels of one clip never outrank each other. Several classes can outrank one label, so the sum of a row can
+    exceed the number of labels of its class.
 
     Returns:
         (classes, classes) int; the diagonal is zero.
@@ -88,7 +88,7 @@ def calibration_error(table: pd.DataFrame) -> float:
 
 
 def clip_precision(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series:
-    """Return the lwlrap of each clip, NaN without a label. Its mean, weighted by the number of labels, is the lwlrap."""
+    """Return the lwlrap of each clip, NaN without a label. Their mean, weighted by labels, is the lwlrap of all."""
     return pd.Series([lwlrap(truth=labels[None], scores=scores[None]) if labels.any() else np.nan
                       for labels, scores in zip(truth.to_numpy(), predictions.to_numpy())], truth.index)
 

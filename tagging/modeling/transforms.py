@@ -36,8 +36,8 @@ def mask_freq(images: torch.Tensor, width: tuple[int, int], generator: torch.Gen
 def lighting(images: torch.Tensor, strength: float, probability: float, generator: torch.Generator) -> torch.Tensor:
     """Random brightness and contrast, each with its own probability for each image.
 
-    fastai shifts and scales the logit of the pixel values. A normalised log-mel has no bounds, so it has no logit. It is
-    on that scale already, so fastai's shift and scale act on it directly: contrast multiplies by a factor from
+    fastai shifts and scales the logit of the pixel values. A normalised log-mel has no bounds, so it has no logit. It
+    is on that scale already, so fastai's shift and scale act on it directly: contrast multiplies by a factor from
     1 - strength to 1 / (1 - strength), brightness adds up to logit(0.5 + strength / 2).
 
     Args:
@@ -81,9 +81,9 @@ def mix_waves(waves: torch.Tensor, targets: torch.Tensor, chance: float,
     """Add another clip of the batch to some of the clips, which then get the labels of both.
 
     The added clip is as loud as the other one, or up to MIX_DB quieter. Unlike mixup, a mix keeps both labels in full,
-    as a recording of two sounds does. Tokozume et al., "Learning from between-class examples for deep sound recognition", 2018; with
-    the union of the labels: Ebbers and Haeb-Umbach, "Convolutional recurrent neural network and data augmentation for
-    audio tagging with noisy labels and minimal supervision", 2019.
+    as a recording of two sounds does. Tokozume et al., "Learning from between-class examples for deep sound
+    recognition", 2018; with the union of the labels: Ebbers and Haeb-Umbach, "Convolutional recurrent neural network and
+    data augmentation for audio tagging with noisy labels and minimal supervision", 2019.
 
     Args:
         waves: (batch, samples) float in [-1, 1).

@@ -1,8 +1,9 @@
-"""Several processes, started by torchrun, that train each fold together, with the weights of one process up to rounding.
+"""Several processes, started by torchrun, that train each fold together. The weights are those of one process up to
+rounding.
 
-Every rank draws each batch with the same random numbers and takes its shard of the clips. Batch norm, gradients and loss
-are summed over the ranks. Rank 0 alone prints and writes. Without torchrun there is one rank, and these functions do
-nothing.
+Every rank draws each batch with the same random numbers and takes its shard of the clips. Batch norm, gradients and
+loss are summed over the ranks. Rank 0 alone prints and writes. Without torchrun there is one rank, and these functions
+do nothing.
 """
 import os
 import sys
@@ -60,7 +61,7 @@ def init_distributed() -> Iterator[None]:
                 yield
                 barrier()
         except (TaggingError, OSError, Stopped):
-            if store.add("reported", 1) > 1:    # the first rank that ended reports; the others ended for the same reason
+            if store.add("reported", 1) > 1:    # the first rank reports; the others ended for the same reason
                 sys.exit(2)
             raise
     dist.destroy_process_group()
@@ -76,7 +77,7 @@ def explain_lost_rank() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):   # gloo raises plain RuntimeErrors
+        if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):   # gloo has no class of its own
             raise
         interrupts.stop_if_asked()
         raise TaggingError("a process of this training has ended, so all processes end. Run the same command again to "
@@ -124,8 +125,8 @@ def sync_stop() -> None:
 def all_reduce_gradients(network: nn.Module, loss: torch.Tensor) -> torch.Tensor:
     """Replace the gradients by their sums over all ranks. The loss of each rank is its part of the mean of the batch.
 
-    This is one all-reduce of one vector. DistributedDataParallel would overlap it with the backward pass, but it averages
-    over ranks, whose shards can differ in size, and would have to know about --micro-batches.
+    This is one all-reduce of one vector. DistributedDataParallel would overlap it with the backward pass, but it
+    averages over ranks, whose shards can differ in size, and would have to know about --micro-batches.
 
     Returns:
         the loss of the whole batch.
@@ -200,7 +201,7 @@ class SyncBatchNormOnCpu(nn.SyncBatchNorm):
         centred = images - mean.view(along)
         variance = all_reduce(centred.square().sum(over)) / count                           # (channels,)
         momentum, running_mean, running_var = self.momentum, self.running_mean, self.running_var
-        assert momentum is not None and running_mean is not None and running_var is not None    # as our networks have it
+        assert momentum is not None and running_mean is not None and running_var is not None
         with torch.no_grad():
             self.num_batches_tracked += 1       # type: ignore[assignment, operator]    # a buffer, by torch's stubs None
             running_mean.lerp_(mean, momentum)

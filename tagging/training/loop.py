@@ -134,7 +134,8 @@ class TrainingLogger(Callback):
             raise TaggingError(
                 f"{self.title}: the loss is not finite in epoch {self.state.epoch + 1}, batch {step + 1} of "
                 f"{len(self.batches)}, with the clips {shorten(names, len(names))}. The checkpoint of the last good "
-                f"epoch is kept. Check these clips, or train another run with lower --{self.tagger.metadata.stage}.lrs.")
+                f"epoch is kept. Check these clips, or train another run with lower "
+                f"--{self.tagger.metadata.stage}.lrs.")
 
     def before_validate(self):
         self.bar.close()

@@ -1,4 +1,4 @@
-"""One stage of a recipe with all its folds. The curated stage differs from the noisy one by data, schedule and start."""
+"""One stage of a recipe with all its folds. The two stages differ by data, schedule and initial weights only."""
 import logging
 import time
 from contextlib import nullcontext

@@ -34,7 +34,8 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
         raise TaggingError(f"{path} could not be written: {error.strerror or error}. Check the free space and the "
                            "permissions of the folder.") from error
     except NotImplementedError as error:
-        raise TaggingError(f"{path} cannot be locked: {error}. Choose a folder on a disk that supports locks.") from error
+        raise TaggingError(f"{path} cannot be locked: {error}. Choose a folder on a disk that supports locks."
+                           ) from error
     try:
         yield
     finally:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tagging_lite.audio import make_trim
 from tagging.data.competition import Clips, Competition
 from tagging.data.folds import ClipDataset
 from tagging.data.waveforms import WaveStore, open_store
 from tagging.modeling.model import Model, ModelMetadata
 from tagging.recipe import Recipe
+from tagging_lite.audio import make_trim
 from tools.benchmark.sounds import RATE
 
 
