@@ -1,6 +1,7 @@
 """Score a submission with lwlrap: python lwlrap.py SUBMISSION.csv --truth TRUTH.csv [--usage Private] [--per-class]"""
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 from tyro.conf import Positional
@@ -9,6 +10,7 @@ from tagging.cli import parse, run_script
 from tagging.data.tables import check_same, read_scores, read_truth
 from tagging.errors import TaggingError
 from tagging.metric import lwlrap, per_class_lwlrap
+from tagging.options import shown_default
 
 __all__ = ["lwlrap", "per_class_lwlrap"]
 
@@ -18,7 +20,8 @@ class Score:
     """lwlrap.py."""
     submission: Positional[Path]        # Csv to score: fname, then a column for each class.
     truth: Path                         # Csv with the truth: fname,labels[,usage], or a 0/1 table like a submission.
-    usage: str | None = None            # Score only the rows with this usage, such as Private.
+    # Score only the rows with this usage, such as Private.
+    usage: Annotated[str | None, shown_default("", "USAGE")] = None
     per_class: bool = False             # Also print the score of each class, the lowest first.
 
 

@@ -1,12 +1,12 @@
 """Average the predictions of all folds of the named runs, with test-time augmentation if wanted -> submissions/"""
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 
-from tagging.cli import DataOptions, DeviceOption, Flat, ModelsOption, parse, run_script
+from tagging.cli import parse, run_script
 from tagging.data.competition import open_competition
 from tagging.data.folds import ClipDataset
 from tagging.data.waveforms import open_store
@@ -15,6 +15,7 @@ from tagging.evaluation.ensemble import blend, class_means, fill_rows, fit_weigh
 from tagging.evaluation.predict import predict_clips
 from tagging.metric import lwlrap
 from tagging.modeling.model import CPU
+from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
 from tagging.run import StageFolder, stage_folder
 from tagging.utils.devices import choose_device
 from tagging_lite.audio import make_trim
@@ -25,8 +26,9 @@ class RunOptions(ModelsOption, DeviceOption):
     """The runs to predict with."""
     run: tuple[str, ...]                    # Names of one or more runs.
     stage: Literal["noisy", "curated"] = "curated"      # Stage of the runs. noisy shows the value of stage 1 alone.
-    folds: tuple[int, ...] = ()             # Folds whose models are used. By default all finished ones.
-    tta: int | None = None                  # Views of each clip besides the plain one. By default one per view speed.
+    folds: Annotated[tuple[int, ...], shown_default("all finished ones")] = ()  # Folds whose models are used.
+    # Number of views of each clip besides the plain one.
+    tta: Annotated[int | None, shown_default("one for each view speed of the recipe", "INT")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class EnsembleOptions:
     mean: Literal["arithmetic", "geometric"] = "arithmetic"     # Kind of mean over folds and runs.
     weights: Literal["equal", "fitted"] = "equal"   # Weights of the runs. fitted uses their out-of-fold predictions.
     balance: Literal["recipe", "on", "off"] = "recipe"      # Divide each class by its mean over the clips.
-    out: Path | None = None                 # Csv to write. The default is submissions/RUN.csv, or RUN-noisy.csv.
+    out: Annotated[Path | None, shown_default("submissions/RUN.csv", "PATH")] = None    # Csv to write.
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Annotated, NoReturn, TextIO, TypeVar
 
 import tyro
 
-from tagging.errors import TaggingError
-from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption
+from tagging.errors import TaggingError, did_you_mean
+from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
 from tagging.recipe import (
     NAMED_RECIPES,
     RECIPES,
@@ -44,17 +44,17 @@ class TrainingRunOptions(ModelsOption, DeviceOption):
     """The run and how it is computed."""
     run: str                                # Name of the run. Its folder is models/NAME.
     recipe: Annotated[str, tyro.conf.arg(help=RECIPE_HELP)] = "capstone"
-    folds: tuple[int, ...] = ()             # Numbers of the folds to train, from 1. By default all are trained.
-    devices: tuple[str, ...] = ()           # Several devices that train a fold each, such as 0 1 2 3 for four GPUs.
+    folds: Annotated[tuple[int, ...], shown_default("all")] = ()    # Numbers of the folds to train, from 1.
+    devices: Annotated[tuple[str, ...], shown_default("one, --device")] = ()    # Devices that train a fold each: 0 1 2.
     micro_batches: int = 1                  # Number of parts of each batch, trained one after the other to save memory.
 
 
 @dataclass(frozen=True, kw_only=True)
 class CuratedRunOptions(TrainingRunOptions):
     """The run and how it is computed."""
-    noisy_run: str = ""                     # Run whose noisy stage gives the initial weights. By default this run.
+    noisy_run: Annotated[str, shown_default("this run")] = ""   # Run whose noisy stage gives the initial weights.
     from_scratch: bool = False              # Start from random weights.
-    noisy_labels: Path | None = None        # Csv of soft labels for the noisy clips, written by tools.relabel.
+    noisy_labels: Annotated[Path | None, shown_default("", "PATH")] = None  # Csv of soft labels from tools.relabel.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,6 @@ def named_recipe(name: str) -> Recipe:
         TaggingError: the recipe is unknown.
     """
     if name not in RECIPES:
-        from tagging.data.tables import did_you_mean
         raise TaggingError(f"--recipe '{name}' is unknown.{did_you_mean(name, list(RECIPES))} "
                            f"Choose {', '.join(RECIPES)}.")
     return RECIPES[name]

@@ -31,6 +31,16 @@ JOINT = ("--recipe", "podium", "--network", "timm:test_resnet", "--fold-count", 
          "--batch-size", "16", "--curated.epochs", "1", "--curated.sizes", "32")
 
 
+SLOW_FIXTURES = {"workshop", "trained", "exported"}       # they run the scripts
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that run the scripts are slow; a few others are marked by hand. `make quick` skips them."""
+    for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker("slow")
+
+
 @dataclass(frozen=True)
 class Result:
     code: int

@@ -1,10 +1,11 @@
-"""tools.benchmark: the arithmetic, what is measured on, and a whole run in small. No figure is asserted."""
+"""tools.benchmark: the arithmetic, the synthetic clips, and a whole run in small. The tests assert no figure."""
 import json
 import mmap
 import re
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,16 +13,20 @@ import soundfile
 import torch
 from torch import nn
 
+from tagging.cli import parse
 from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError
+from tagging.modeling.logmel import build_log_mel
 from tagging.modeling.transforms import resize
 from tagging.recipe import RECIPES, SMOKE, Schedule
+from tagging_lite.audio import make_trim
 from tools.benchmark import __main__ as benchmark
+from tools.benchmark import recipe as recipe_part
 from tools.benchmark import sounds, step
-from tools.benchmark.measure import Row, a_second
+from tools.benchmark.measure import Row, Setting, a_second
 from tools.benchmark.memory import own_memory, watch_memory
 from tools.benchmark.profile import covered
-from tools.benchmark.recipe import EpochLines, Fold, project, split_times
+from tools.benchmark.recipe import Fold, measure_fold, project, split_times
 from tools.benchmark.reference import ClipByClip
 from tools.benchmark.step import Awaited, training_flops
 
@@ -47,6 +52,7 @@ def small(monkeypatch, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_and_the_table_says_what_the_json_says(small, capsys, tmp_path):
     content = small("--full", "--profile")
     rows, printed = content["rows"], capsys.readouterr().out
@@ -62,6 +68,7 @@ def test_every_part_is_measured_and_the_table_says_what_the_json_says(small, cap
     assert (tmp_path / "small.trace.json.gz").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_ratios_and_totals_follow_from_the_rows(small):
     rows = {row["what"]: row for row in small("--parts", "input", "step", "recipe", "predict")["rows"]}
 
@@ -84,6 +91,7 @@ def test_the_ratios_and_totals_follow_from_the_rows(small):
     assert median("noisy and curated at") == pytest.approx(median("noisy: 2 folds") + median("curated: 2 folds"))
 
 
+@pytest.mark.slow
 def test_a_recipe_of_one_stage_is_measured_with_the_noisy_clips_that_go_along(small, monkeypatch):
     alone = replace(TINY, noisy=Schedule(epochs=(), lrs=(), sizes=()), noisy_share=0.5,
                     curated=replace(TINY.curated, wave_mix=0.5))
@@ -133,10 +141,17 @@ def test_numbers_that_cannot_be_used_are_refused(small, words):
         small(*words)
 
 
+@pytest.mark.parametrize("words, message", [(("--recipe", "tinny"), "Did you mean 'tiny'"),
+                                            (("--parts",), "--parts must name")])
+def test_an_unknown_recipe_and_no_part_are_refused(small, words, message):
+    with pytest.raises(TaggingError, match=message):
+        small(*words)
+
+
 def test_quick_changes_only_what_was_not_given(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--scale", "0.5"])
-    args = benchmark.parse_arguments()
-    assert (args.recipe, args.scale, args.repeats) == ("smoke", 0.5, 2)
+    size = benchmark.choose_size(parse(benchmark.Benchmark, ""))
+    assert (size.recipe, size.scale, size.repeats) == ("smoke", 0.5, 2)
 
 
 def test_flops_are_those_worked_by_hand():
@@ -159,11 +174,26 @@ def test_a_recipe_is_projected_as_by_hand():
     assert project(fold, 1, schedule, folds=5) == 5 * (10 + 4 + 3 * 11 + 5)
 
 
-def test_only_the_lines_of_epochs_are_timed():
-    lines, started = EpochLines(), time.perf_counter()
-    print("noisy fold 1 epoch 1/2  train loss 0.1", file=lines)
-    print("noisy fold 1  lwlrap 0.5  3 s  -> fold1.safetensors", file=lines)
-    assert len(lines.times) == 1 and started <= lines.times[0] <= time.perf_counter()
+def test_only_the_epochs_that_are_reported_are_timed(monkeypatch, tmp_path):
+    slept, end = ((0.05, 0.02, 0.04), (0.03, 0.06, 0.02)), 0.07        # two cycles of a warm-up and two repetitions
+
+    def train_fold(folder, metadata, train, valid, device, *, noisy, on_epoch):
+        assert metadata.recipe.noisy.epochs == (3, 3) and metadata.recipe.curated == TINY.curated
+        for seconds in (*slept[0], *slept[1]):
+            time.sleep(seconds)
+            on_epoch({"epoch": 1})
+        time.sleep(end)         # the out-of-fold prediction, which is not reported
+
+    monkeypatch.setattr(recipe_part, "train_fold", train_fold)
+    setting = Setting(TINY, torch.device("cpu"), repeats=2, scale=0.001, full=False, scratch=tmp_path, trace=tmp_path,
+                      competition=SimpleNamespace(classes=("a", "b")))
+    started = time.perf_counter()
+    fold = measure_fold(setting, "noisy", None, None)
+    extra = time.perf_counter() - started - sum(slept[0]) - sum(slept[1]) - end
+    assert [len(epochs) for epochs in fold.epochs] == [2, 2]
+    for found, least in zip((fold.first, *fold.epochs[0], *fold.epochs[1], fold.end),
+                            (slept[0][0], *slept[0][1:], *slept[1][1:], end)):
+        assert least <= found <= least + extra
 
 
 def test_the_training_waits_for_its_input_and_not_for_itself():
@@ -211,7 +241,7 @@ def test_the_synthetic_clips_are_links_to_a_few_files_and_are_made_once(tmp_path
     noisy = competition.clips("noisy")
     assert len(noisy) == 10 and len(competition.clips("curated")) == len(competition.clips("test")) == 5
     assert len({path.stat().st_ino for path in noisy.paths}) == 4
-    _, store = open_store(noisy, SMOKE.trim, tmp_path / "cache")
+    _, store = open_store(noisy, make_trim(SMOKE.trim_db), tmp_path / "cache")
     assert store.sample_rate == 44_100 and (store.checksums[:2] == store.checksums[4:6]).all()
     before = noisy.paths[0].stat()
     sounds.make_competition(tmp_path / "clips", 0.0005)
@@ -223,7 +253,7 @@ def test_the_clip_by_clip_pipeline_does_the_same_work(tmp_path):
     wave = sounds.noise_in_bursts(1, np.random.default_rng(0))          # one crop, so that there is nothing to choose
     soundfile.write(tmp_path / "clip.wav", wave, sounds.RATE, subtype="PCM_16")
     (image,) = ClipByClip([tmp_path / "clip.wav"], recipe, size=48)
-    ours = resize(recipe.log_mel(sounds.RATE)(torch.from_numpy(wave)[None]), 48)[0]
+    ours = resize(build_log_mel(recipe, sounds.RATE)(torch.from_numpy(wave)[None]), 48)[0]
     assert image.shape == (1, 48, 48)
     torch.testing.assert_close(image, ours, atol=5e-3, rtol=0)
 
@@ -235,6 +265,6 @@ def test_memory_that_a_file_backs_does_not_count(tmp_path):
         assert mapped.sum() == 0
     assert max(seen) < before + 30
     with watch_memory() as seen, mmap.mmap(-1, 60_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as taken:
-        taken[:] = mapped.tobytes()         # memory of its own: an array may get what was freed before
+        taken[:] = mapped.tobytes()         # new memory; an array may get memory that was freed before
         time.sleep(0.1)
     assert max(seen) > before + 50

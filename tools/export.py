@@ -47,6 +47,9 @@ class Export(FoldedRunOptions):
 class ConvolvedLogMel(nn.Module):
     """LogMel with the Fourier transform as one convolution. onnxruntime computes it far faster than its STFT."""
 
+    kernels: torch.Tensor       # (2 * frequencies, 1, width)
+    bank: torch.Tensor          # (mels, frequencies)
+
     def __init__(self, log_mel: LogMel):
         super().__init__()
         self.hop, self.top_db = log_mel.hop, log_mel.top_db
@@ -79,6 +82,7 @@ class Exported(nn.Module):
         super().__init__()
         self.info = model_info(models[0])
         for model in models:
+            assert isinstance(model.log_mel, LogMel)        # no model is exported twice
             model.log_mel = ConvolvedLogMel(model.log_mel)
             for module in model.modules():
                 if hasattr(module, "weight_orig"):      # self-attention divides a weight by its norm in each call
@@ -127,6 +131,7 @@ def write_onnx(models: list[Model], references: list[Model], sounds: list[np.nda
     except torch.onnx.OnnxExporterError as error:
         raise TaggingError(f"The network {models[0].metadata.recipe.network} cannot be exported: {error}. Export a run "
                            "with another --network.") from error
+    assert program is not None      # only the old exporter, without dynamo, returns None
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()                         # stack traces with the paths of this machine
     program.model.metadata_props.update(kind=KIND, model_info=json.dumps(asdict(exported.info)))

@@ -30,6 +30,8 @@ def show(sections: Sequence[Section]) -> None:
                     gr.HTML(picture(block))
                 elif isinstance(block, pd.DataFrame):
                     gr.Dataframe(block.map(format_cell), interactive=False, max_height=300)
+                elif isinstance(block, Section):
+                    show([block])
                 else:
                     gr.Markdown(block)
 

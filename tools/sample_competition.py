@@ -66,7 +66,8 @@ def bell(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Inharmonic partials, struck about once a second. The high ones fade first."""
     t, pitch, decay = seconds_axis(1.5), rng.uniform(500, 1100), rng.uniform(0.4, 1.2)
     ratios = (0.5, 1, 1.19, 1.56, 2, 2.66, 3.76)
-    strike = sum(np.exp(-t * ratio / decay) * np.sin(2 * np.pi * pitch * ratio * t) for ratio in ratios)
+    partials = (np.exp(-t * ratio / decay) * np.sin(2 * np.pi * pitch * ratio * t) for ratio in ratios)
+    strike = sum(partials, np.zeros(len(t)))
     return repeat(lambda: strike, seconds, rng.uniform(0.7, 2), rng)
 
 
@@ -96,8 +97,9 @@ def chirp(seconds: float, rng: np.random.Generator) -> np.ndarray:
 def chord(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Three steady notes with soft harmonics, major or minor, like an organ."""
     t, root, third = seconds_axis(seconds), rng.uniform(180, 420), rng.choice([1.2, 1.25])
-    return sum(np.sin(2 * np.pi * root * note * k * t + rng.uniform(0, 6)) / k ** 2
-               for note in (1, third, 1.5) for k in (1, 2, 3)).astype(np.float32)
+    partials = (np.sin(2 * np.pi * root * note * k * t + rng.uniform(0, 6)) / k ** 2
+                for note in (1, third, 1.5) for k in (1, 2, 3))
+    return sum(partials, np.zeros(len(t))).astype(np.float32)
 
 
 def clicks(seconds: float, rng: np.random.Generator) -> np.ndarray:

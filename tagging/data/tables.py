@@ -3,7 +3,6 @@
 This module imports numpy and pandas only, so that `lwlrap.py` starts quickly.
 """
 import csv
-import difflib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tagging.errors import TaggingError, shorten
+from tagging.errors import TaggingError, did_you_mean, shorten
 from tagging.utils.files import atomic
 
 MAX_COLUMNS = 10_000
@@ -122,12 +121,6 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.Da
         targets[row, [column[label] for label in labels]] = 1
     table = index_by_fname(table, path)
     return pd.DataFrame(targets, index=table.index, columns=list(classes)), table
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """Return a suggestion for a misspelt name, or ""."""
-    close = difflib.get_close_matches(name, names, 1)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def split_labels(text: str) -> list[str]:

@@ -82,8 +82,8 @@ def mix_waves(waves: torch.Tensor, targets: torch.Tensor, chance: float,
 
     The added clip is as loud as the other one, or up to MIX_DB quieter. Unlike mixup, a mix keeps both labels in full,
     as a recording of two sounds does. Tokozume et al., "Learning from between-class examples for deep sound
-    recognition", 2018; with the union of the labels: Ebbers and Haeb-Umbach, "Convolutional recurrent neural network and
-    data augmentation for audio tagging with noisy labels and minimal supervision", 2019.
+    recognition", 2018; with the union of the labels: Ebbers and Haeb-Umbach, "Convolutional recurrent neural network
+    and data augmentation for audio tagging with noisy labels and minimal supervision", 2019.
 
     Args:
         waves: (batch, samples) float in [-1, 1).

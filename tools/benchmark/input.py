@@ -1,4 +1,4 @@
-"""How fast clips become images for the training, beside a pipeline that handles each clip by itself."""
+"""Measure how fast clips become training images, compared with a pipeline that handles each clip by itself."""
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -11,12 +11,13 @@ from tagging.training.batches import TrainingBatches
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 from tools.benchmark.reference import ClipByClip
 
-ALONE = 128             # clips that one core handles by itself
-A_CORE = 256            # clips for each core, where all cores share the work
+ALONE = 128             # clips for one core
+A_CORE = 256            # clips for each core when all cores work
 
 
 def measure_input(setting: Setting) -> Iterator[Row]:
-    paths, cores = setting.competition.clips("noisy").paths, os.cpu_count()
+    """Measure the input at each image size."""
+    paths, cores = setting.competition.clips("noisy").paths, os.cpu_count() or 1
     model, examples = setting.model(), setting.examples()
     for size in setting.sizes:
         alone, shared = (ClipByClip(paths[:most], setting.recipe, size) for most in (ALONE, A_CORE * cores))
@@ -37,6 +38,7 @@ def measure_input(setting: Setting) -> Iterator[Row]:
 
 
 def on_one_core(clips: ClipByClip) -> None:
+    """Compute all images on one core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for index in range(len(clips)):
@@ -45,10 +47,12 @@ def on_one_core(clips: ClipByClip) -> None:
 
 
 def to_device(loader: DataLoader, device: torch.device) -> None:
+    """Copy all batches to the device."""
     for images in loader:
         images.to(device)
 
 
 def exhaust(batches: TrainingBatches) -> None:
+    """Compute all batches of an epoch."""
     for _ in batches:
         pass

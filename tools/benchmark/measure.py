@@ -1,4 +1,4 @@
-"""What each part of the benchmark is given, and the rows of the table that it gives back."""
+"""The setting of a benchmark, the rows of its table, and the timing of actions."""
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,36 +19,38 @@ from tools.benchmark.sounds import RATE
 
 @dataclass(frozen=True)
 class Setting:
-    """What to measure, where and how often."""
+    """Recipe, data, device and number of repetitions of a benchmark."""
     recipe: Recipe
     device: torch.device
-    repeats: int                # of each figure, after a warm-up that is not counted
+    repeats: int                # of each measurement, after a warm-up that does not count
     scale: float                # share of the real competition's clips
     competition: Competition    # the synthetic one
-    scratch: Path               # for all that is written on the way
-    full: bool                  # train both stages in full too
-    trace: Path                 # where the profile's trace goes
+    scratch: Path               # folder for intermediate files
+    full: bool                  # also train both stages in full
+    trace: Path                 # file for the trace of the profile
 
     @property
     def sizes(self) -> list[int]:
-        """The sides of the recipe's images, pixels."""
+        """The sides of the recipe's images in pixels, in ascending order."""
         return sorted({*self.recipe.noisy.sizes, *self.recipe.curated.sizes})
 
     @property
     def cache(self) -> Path:
+        """The folder of the decoded clips."""
         return self.scratch / "cache"
 
     def open(self, split: str) -> tuple[Clips, WaveStore]:
+        """Open the decoded clips of a split."""
         return open_store(self.competition.clips(split), make_trim(self.recipe.trim_db), self.cache)
 
     def examples(self, most: int | None = None) -> ClipDataset:
-        """The noisy clips, the first `most` of them if it is given."""
+        """Return the first `most` noisy clips. None returns all."""
         clips, store = self.open("noisy")
         first = np.arange(len(clips))[:most]
         return ClipDataset(clips.fnames[first], store.subset(first), clips.targets[first])
 
     def model(self, stage: str | None = None, fold: int = 1) -> Model:
-        """A model with random weights, by default of the recipe's first stage."""
+        """Build a model with random weights. The default is the recipe's first stage."""
         metadata = ModelMetadata(stage or self.recipe.stages[0], fold, self.competition.classes, RATE, self.recipe)
         return Model(metadata).to_device(self.device)
 
@@ -58,12 +60,12 @@ class Row:
     """One line of the table."""
     what: str
     unit: str
-    values: Sequence[float]         # one of each repetition; empty if it could not be measured
+    values: Sequence[float]         # one for each repetition; empty if the measurement failed
     ratio: float | None = None
-    remark: str = ""                # what the ratio is to, its target, or why there is no value
+    remark: str = ""                # denominator and target of the ratio, or the reason for missing values
 
     def record(self, part: str) -> dict:
-        """The row as it stands in the JSON, from which its line is made."""
+        """Return the row as the JSON file contains it."""
         measured = len(self.values) > 0
         return {"part": part, "what": self.what, "unit": self.unit,
                 "median": statistics.median(self.values) if measured else None,
@@ -72,7 +74,7 @@ class Row:
 
 
 def once(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds of `action`, the work that it leaves to the device included."""
+    """Return the seconds of `action`, including its work on the device."""
     wait_for(device)
     started = time.perf_counter()
     action()
@@ -81,16 +83,20 @@ def once(action: Callable[[], object], device: torch.device) -> float:
 
 
 def seconds_of(setting: Setting, *actions: Callable[[], object]) -> list[list[float]]:
-    """Seconds of each repetition of each action, after a warm-up. The actions take turns, so that a slow moment of a
-    shared host meets them all alike."""
+    """Return the seconds of each repetition of each action, after a warm-up.
+
+    The actions take turns, so that a slow moment of a shared host affects all of them.
+    """
     rounds = [[once(action, setting.device) for action in actions] for _ in range(1 + setting.repeats)]
     return [list(taken) for taken in zip(*rounds[1:])]
 
 
 def wait_for(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def a_second(count: float, seconds: Sequence[float]) -> list[float]:
+    """Return `count` per second for each repetition."""
     return [count / taken for taken in seconds]

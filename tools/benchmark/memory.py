@@ -1,11 +1,10 @@
-"""Whether the memory, and the time of a clip, stay the same with ten times the clips."""
-import re
+"""Compare the memory and the time of an epoch with those of ten times the clips."""
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 
+import psutil
 import torch
 
 from tagging.errors import TaggingError
@@ -13,13 +12,18 @@ from tagging.training.batches import TrainingBatches
 from tools.benchmark.measure import Row, Setting, once
 from tools.benchmark.step import epoch
 
-PAUSE = 0.01                            # seconds between two looks at the memory
+PAUSE = 0.01                            # seconds between two measurements of the memory
 TIME, HOST, DEVICE = "time of an epoch", "host memory beside the page cache", "device memory"
 UNITS = {TIME: "s", HOST: "MB", DEVICE: "MB"}
 TARGETS = {TIME: "; target: 9.5 to 10.5", HOST: "", DEVICE: ""}
 
 
 def measure_memory(setting: Setting) -> Iterator[Row]:
+    """Measure epochs of a tenth of the noisy clips, and of all of them.
+
+    Raises:
+        TaggingError: there are too few clips.
+    """
     batch, size = setting.recipe.batch_size, setting.sizes[0]
     count = len(setting.open("noisy")[0]) // (10 * batch) * batch
     if not count:
@@ -32,12 +36,16 @@ def measure_memory(setting: Setting) -> Iterator[Row]:
 
 
 def train_on(setting: Setting, count: int, size: int) -> dict[str, list[float]]:
-    """Train on the first `count` noisy clips; the figures of each epoch but the first, which warms up."""
+    """Train on the first `count` noisy clips.
+
+    Returns:
+        time and memory of each epoch, except the first one, which warms up.
+    """
     batches, on_gpu = TrainingBatches(setting.model(), setting.examples(count)), setting.device.type == "cuda"
     batches.image_size = size
     train = epoch(batches.model, batches)
     train()
-    values = {TIME: [], HOST: []} | ({DEVICE: []} if on_gpu else {})
+    values: dict[str, list[float]] = {name: [] for name in ((TIME, HOST, DEVICE) if on_gpu else (TIME, HOST))}
     for _ in range(setting.repeats):
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(setting.device)
@@ -51,7 +59,7 @@ def train_on(setting: Setting, count: int, size: int) -> dict[str, list[float]]:
 
 @contextmanager
 def watch_memory() -> Iterator[list[float]]:
-    """Collect what `own_memory` says during the block."""
+    """Collect the values of `own_memory` during the block."""
     seen, done = [own_memory()], threading.Event()
 
     def watch() -> None:
@@ -68,5 +76,12 @@ def watch_memory() -> Iterator[list[float]]:
 
 
 def own_memory() -> float:
-    """Megabytes of this process that no file backs: without the mapped store, which is the system's page cache."""
-    return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    """Return the megabytes of this process that no file backs.
+
+    The mapped store does not count, because it is in the page cache of the system.
+    """
+    process = psutil.Process()
+    if psutil.LINUX:
+        memory = process.memory_info()      # much quicker than memory_full_info
+        return (memory.rss - memory.shared) / 2**20
+    return process.memory_full_info().uss / 2**20

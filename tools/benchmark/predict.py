@@ -1,4 +1,4 @@
-"""How long it takes to predict the test clips with all folds, with and without augmented views."""
+"""Measure the prediction of the test clips with all folds, with and without augmented views."""
 from collections.abc import Iterator
 from functools import partial
 from statistics import median
@@ -6,11 +6,12 @@ from statistics import median
 from tagging.evaluation.predict import predict_probabilities
 from tools.benchmark.measure import Row, Setting, seconds_of
 
-REMARKS = {0: "", 2: "of one view; target: 3 views at most 3 times", 3: "of one view"}      # by augmented views
+# By number of augmented views.
+REMARKS = {0: "", 2: "of one view; target: 3 views at most 3 times", 3: "of one view"}
 
 
 def measure_predict(setting: Setting) -> Iterator[Row]:
-    """Each repetition predicts with one model, and stands for all folds: their networks are alike."""
+    """Measure one model, and multiply its time by the number of folds. All folds have the same network."""
     _, store = setting.open("test")
     model, folds = setting.model("curated"), setting.recipe.fold_count
     seconds = seconds_of(setting, *(partial(predict_probabilities, model, store, tta=views) for views in REMARKS))

@@ -1,4 +1,4 @@
-"""Which operations take the time of a training step, and how long the device waits."""
+"""List the slowest operations of a training step, and measure how long the device waits."""
 import gzip
 from collections.abc import Iterable, Iterator
 
@@ -11,17 +11,18 @@ from tagging.utils.files import atomic
 from tools.benchmark.measure import Row, Setting, seconds_of
 from tools.benchmark.step import epoch
 
-STEPS, LISTED = 20, 12      # training steps that are watched, and operations that are listed
+STEPS, LISTED = 20, 12      # profiled training steps, and listed operations
 
 
 def measure_profile(setting: Setting) -> Iterator[Row]:
-    """Steps with real input at the largest size; the trace is one for chrome://tracing or ui.perfetto.dev."""
+    """Profile steps with real input at the largest size. chrome://tracing and ui.perfetto.dev open the trace."""
     batches = TrainingBatches(setting.model(), setting.examples(STEPS * setting.recipe.batch_size))
     batches.image_size, steps = setting.sizes[-1], len(batches)
     train = epoch(batches.model, batches)
-    (plain,) = seconds_of(setting, train)           # the profiler itself slows the host
+    (plain,) = seconds_of(setting, train)           # the profiler slows the host
     on_gpu = setting.device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as profiler:
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if on_gpu else [ProfilerActivity.CPU]
+    with profile(activities=activities) as profiler:
         train()
         if on_gpu:
             torch.cuda.synchronize(setting.device)
@@ -35,16 +36,18 @@ def measure_profile(setting: Setting) -> Iterator[Row]:
         work = [(event.time_range.start, event.time_range.end) for event in profiler.events()
                 if event.device_type == DeviceType.CUDA and not event.is_user_annotation]       # microseconds
         yield Row(f"{where}: the device waits", "%", [100 * (1 - covered(work) / 1e6 / taken) for taken in plain])
-    operations = [one for one in profiler.key_averages() if one.device_type == DeviceType.CPU]      # no kernels
-    for place, total in (("device", "self_device_time_total"), ("host", "self_cpu_time_total"))[not on_gpu:]:
-        times = {operation.key: getattr(operation, total) / 1000 / steps for operation in operations}
-        for name in sorted(times, key=times.get, reverse=True)[:LISTED]:
+    operations = [operation for operation in profiler.key_averages()
+                  if operation.device_type == DeviceType.CPU]       # without kernels
+    totals = {"device": "self_device_time_total", "host": "self_cpu_time_total"}
+    for place in ("device", "host") if on_gpu else ("host",):
+        times = {operation.key: getattr(operation, totals[place]) / 1000 / steps for operation in operations}
+        for name in sorted(times, key=lambda name: times[name], reverse=True)[:LISTED]:
             yield Row(f"{place}: {name[:50]}", "ms a step", [times[name]], times[name] / sum(times.values()),
                       f"of all on the {place}")
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """The length that intervals cover, where they overlap once."""
+    """Return the length that intervals cover together. Overlaps count once."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(0.0, end - max(start, reached))

@@ -1,4 +1,4 @@
-"""Wall time of both stages with all folds: projected from one short fold of each, or measured in full."""
+"""Measure the wall time of both stages with all folds, projected from one short fold of each stage or in full."""
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,13 @@ from tools.benchmark.sounds import RATE
 @dataclass(frozen=True)
 class Fold:
     """Seconds of one fold, trained for a few epochs of each cycle."""
-    first: float                    # from the start to the end of the first epoch, which warms up
-    epochs: list[list[float]]       # of each cycle: its epochs but the first
-    end: float                      # the last checkpoint, out-of-fold prediction, and writing the fold's files
+    first: float                    # until the end of the first epoch, which warms up
+    epochs: list[list[float]]       # for each cycle, its epochs except the first
+    end: float                      # last checkpoint, out-of-fold prediction, and writing of the fold's files
 
 
 def measure_recipe(setting: Setting) -> Iterator[Row]:
+    """Measure each stage of the recipe."""
     totals, recipe = [], setting.recipe
     for stage in recipe.stages:
         (opening,) = seconds_of(setting, partial(setting.open, stage))
@@ -53,14 +54,19 @@ def measure_recipe(setting: Setting) -> Iterator[Row]:
 
 def measure_fold(setting: Setting, stage: str, train: ClipDataset, valid: ClipDataset,
                  noisy: ClipDataset | None = None) -> Fold:
-    """Train one fold for 1 + `repeats` epochs of each cycle, through all that a real fold goes through."""
+    """Train one fold for 1 + `repeats` epochs of each cycle, with all steps of a real fold.
+
+    Args:
+        noisy: clips of the noisy set in the batches.
+    """
     schedule = setting.recipe.schedule(stage)
     few = replace(schedule, epochs=(1 + setting.repeats,) * len(schedule.sizes))
-    metadata = ModelMetadata(stage, 1, setting.competition.classes, RATE, replace(setting.recipe, **{stage: few}))
+    recipe = replace(setting.recipe, noisy=few) if stage == "noisy" else replace(setting.recipe, curated=few)
+    metadata = ModelMetadata(stage, 1, setting.competition.classes, RATE, recipe)
     folder = StageFolder(setting.scratch / "models" / "short" / stage)
     shutil.rmtree(folder.path, ignore_errors=True)
     started = time.perf_counter()
-    ends: list[float] = []      # of the epochs: from one to the next is an epoch with its score and checkpoint
+    ends: list[float] = []      # of the epochs, each with its score and checkpoint
     taken = once(lambda: train_fold(folder, metadata, train, valid, setting.device, noisy=noisy,
                                     on_epoch=lambda row: ends.append(time.perf_counter() - started)), setting.device)
     return split_times(ends, taken, setting.repeats)
@@ -78,14 +84,17 @@ def split_times(ends: Sequence[float], taken: float, repeats: int) -> Fold:
 
 
 def project(fold: Fold, repetition: int, schedule: Schedule, folds: int) -> float:
-    """Seconds of all folds with all their epochs, from those of one repetition."""
+    """Return the seconds of all folds with all epochs, projected from one repetition."""
     later = sum(count * epochs[repetition] for count, epochs in zip(schedule.epochs, fold.epochs))
     return folds * (fold.first + later - fold.epochs[0][repetition] + fold.end)
 
 
 def run_in_full(setting: Setting) -> Iterator[Row]:
-    """Train both stages as the scripts do. A call that was cut short goes on in the next one: the run's own records
-    then tell what all its calls took, though without the checkpoints."""
+    """Train both stages as the scripts do.
+
+    The next call resumes an interrupted one. The records of the run contain the time of all calls without the
+    checkpoints.
+    """
     run = setting.scratch / "models" / f"full-{fingerprint(asdict(setting.recipe), setting.scale)}"
     folders = {stage: StageFolder(run / stage) for stage in setting.recipe.stages}
     for stage, folder in folders.items():

@@ -1,4 +1,4 @@
-"""A pipeline that handles each clip by itself on the CPU, as fastaudio and its peers do. Only to compare with."""
+"""A pipeline that handles each clip by itself on the CPU, like fastaudio. It serves only for comparison."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from tools.benchmark.sounds import RATE
 
 
 class ClipByClip(Dataset):
-    """Sound files as images of one random crop each: decoded whole, trimmed, cut, log-mel, masked and resized.
+    """Sound files as images of one random crop each.
+
+    Each file is decoded, trimmed, cut, converted to a log-mel image, masked and resized.
 
     Args:
         size: side of the image, pixels.
@@ -31,7 +33,7 @@ class ClipByClip(Dataset):
         self.front_end = torch.nn.Sequential(
             MelSpectrogram(RATE, ours.n_fft, len(ours.window), ours.hop, recipe.f_min, recipe.f_max,
                            n_mels=recipe.mels), AmplitudeToDB(top_db=recipe.top_db))
-        widest = recipe.mask_width[1] + 1       # torchaudio's masks stay below it
+        widest = recipe.mask_width[1] + 1       # torchaudio's masks are narrower than this
         self.masks = TimeMasking(widest), FrequencyMasking(widest)
         self.rng = np.random.default_rng(0)
 

@@ -1,7 +1,7 @@
-"""A synthetic competition with as many clips, of such lengths, as Freesound Audio Tagging 2019.
+"""A synthetic competition with the number and the lengths of the clips of Freesound Audio Tagging 2019.
 
-Its sounds are noise in bursts. The clips are hard links to a few hundred sound files of each part, so that 80 hours of
-clips take little time and space; once decoded they take as much as the real ones.
+The sounds are bursts of noise. The clips are hard links to a few hundred sound files of each part, so that 80 hours of
+clips need little time and space. Decoded clips need as much space as the real ones.
 """
 import os
 from pathlib import Path
@@ -14,20 +14,21 @@ from tagging.data.competition import Competition, open_competition
 from tagging.utils.files import new_folder
 
 RATE = 44_100
-COUNTS = {"noisy": 19_815, "curated": 4_970, "test": 3_361}      # clips; test are those of the private leaderboard
+COUNTS = {"noisy": 19_815, "curated": 4_970, "test": 3_361}      # clips; test is the private leaderboard
 CLASSES = 80
-FILES = 400             # different sound files of each part, at most
+FILES = 400             # largest number of different sound files of each part
 
 
 def clip_count(part: str, scale: float) -> int:
-    """Clips of a part, at least one of each class."""
+    """Return the number of clips of a part, at least one for each class."""
     return max(CLASSES, round(COUNTS[part] * scale))
 
 
 def draw_seconds(part: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths of clips.
+    """Draw the lengths of clips in seconds.
 
-    Noisy: 1 to 16 s, most of 15 to 16, 14.6 on average. Curated and test: 0.3 to 30 s, 7.6 and 10.4 on average.
+    Noisy clips have 1 to 16 s, mostly 15 to 16 s, and 14.6 s on average. Curated and test clips have 0.3 to 30 s, and
+    7.6 and 10.4 s on average.
     """
     if part == "noisy":
         return np.where(rng.random(count) < 0.88, rng.uniform(15, 16, count), rng.uniform(1, 15, count))
@@ -37,13 +38,13 @@ def draw_seconds(part: str, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise_in_bursts(seconds: int, rng: np.random.Generator) -> np.ndarray:
-    """(samples,) int16 with a loudness of its own, over 30 dB, in each half second."""
+    """Return (samples,) int16. Each half second has its own loudness within a range of 30 dB."""
     loudness = np.repeat(3000 * 10 ** rng.uniform(-1.5, 0, 2 * seconds), RATE // 2)
     return (rng.standard_normal(len(loudness)) * loudness).clip(-32768, 32767).astype(np.int16)
 
 
 def make_competition(out: Path, scale: float) -> Competition:
-    """Write the competition in Kaggle's layout into the folder `out`, unless it is there."""
+    """Write the competition in Kaggle's layout to the folder `out`. An existing one is opened."""
     if out.exists():
         return open_competition(out)
     rng = np.random.default_rng(2019)

@@ -1,7 +1,8 @@
-"""Training steps of the recipe's own network: images a second and FLOP/s, with and without real input."""
+"""Measure training steps of the recipe's network in images a second and FLOP/s, with and without real input."""
 import time
 from collections.abc import Callable, Iterator, Sized
 from statistics import median
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -14,11 +15,20 @@ from tagging.training.optimizer import Ranger, decay_groups
 from tagging.utils.devices import has_bf16
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 
-STEPS = 100                             # of an epoch, at most
-SIDE = {"cuda": 8192, "cpu": 2048}      # of the matrices whose product is the device's largest rate
+STEPS = 100                             # largest number of steps of an epoch
+SIDE = {"cuda": 8192, "cpu": 2048}      # of the matrices whose product gives the device's largest rate
+
+
+class Batches(Protocol):
+    """Batches of images and targets that can be read several times."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator: ...
 
 
 def measure_step(setting: Setting) -> Iterator[Row]:
+    """Measure epochs of training steps at each image size."""
     peak, precision = matrix_rate(setting)
     yield Row(f"matrix product, {precision}", "TFLOP/s", peak, None, "the device's largest rate")
     examples = setting.examples(STEPS * setting.recipe.batch_size)
@@ -36,7 +46,7 @@ def measure_step(setting: Setting) -> Iterator[Row]:
         yield Row(f"{what}, real input", "images/s", real_rates, median(real_rates) / median(fixed_rates),
                   "of the same batch")
         yield Row(f"{what}, real input takes longer by", "%", [100 * (b / a - 1) for a, b in zip(fixed, real)])
-        if setting.device.type == "cpu":        # a GPU is still at work while the host waits
+        if setting.device.type == "cpu":        # a GPU still works while the host waits
             waits = awaited.waits[-len(real):]
             yield Row(f"{what}, waiting for the input", "%", [100 * wait / taken for wait, taken in zip(waits, real)],
                       None, "target: at most 10")
@@ -46,19 +56,19 @@ def measure_step(setting: Setting) -> Iterator[Row]:
 
 
 def matrix_rate(setting: Setting) -> tuple[list[float], str]:
-    """TFLOP/s of a large product of random matrices, in the precision that the network has; and what it was."""
+    """Return the TFLOP/s of a large product of random matrices in the precision of the network, and its description."""
     device, side = setting.device, SIDE[setting.device.type]
     kind = torch.bfloat16 if has_bf16(device) else torch.float32
     left, right = torch.randn(2, side, side, device=device).to(kind)
-    products = 10       # at a time: the launch of one is then not in the figure
+    products = 10       # together, so that the launch of one hardly counts
     (seconds,) = seconds_of(setting, lambda: [left @ right for _ in range(products)])
     return a_second(products * 2 * side ** 3 / 1e12, seconds), f"{side} x {side}, {str(kind).removeprefix('torch.')}"
 
 
 def training_flops(network: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> int:
-    """FLOPs of one batch, forward and backward, both counted, so that no factor stands for the backward pass.
+    """Count the FLOPs of the forward and the backward pass of one batch.
 
-    Convolutions and matrix products count, a multiplication with its addition as two; all else does not.
+    Only convolutions and matrix products count. A multiplication with its addition counts as two.
     """
     network.train()
     with FlopCounterMode(display=False) as counter:
@@ -68,10 +78,11 @@ def training_flops(network: nn.Module, images: torch.Tensor, targets: torch.Tens
 
 
 class Awaited:
-    """Batches, and the seconds of each epoch in which the training waits for them."""
+    """Batches that measure how long the training waits for them."""
 
-    def __init__(self, batches: Sized):
-        self.batches, self.waits = batches, []
+    def __init__(self, batches: Batches):
+        self.batches = batches
+        self.waits: list[float] = []        # seconds of each epoch
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -87,10 +98,6 @@ class Awaited:
 
 
 def epoch(model: Model, batches: Sized) -> Callable[[], None]:
-    """One epoch of training with the recipe's optimiser, to be called again and again.
-
-    Args:
-        batches: what gives batches of images and targets.
-    """
+    """Return a function that trains one epoch with the recipe's optimizer each time it is called."""
     learner = build_learner(model, batches, (), Ranger(decay_groups(model.network), 1e-3))      # without validation
     return lambda: learner.fit(1, lr=1e-3, wd=model.metadata.recipe.weight_decay)

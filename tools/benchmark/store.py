@@ -1,4 +1,4 @@
-"""How fast sound files become a store, beside decoding them alone."""
+"""Measure how fast sound files become a store, compared with decoding alone."""
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,9 +17,10 @@ from tools.benchmark.sounds import FILES
 
 
 def measure_store(setting: Setting) -> Iterator[Row]:
+    """Measure decoding, trimming and writing of the noisy clips."""
     clips = setting.competition.clips("noisy")
-    clips = clips.subset(np.arange(len(clips))[:FILES])             # the others are links to these
-    trim, threads, folder = make_trim(setting.recipe.trim_db), os.cpu_count(), setting.scratch / "store"
+    clips = clips.subset(np.arange(len(clips))[:FILES])             # the other clips are links to these
+    trim, threads, folder = make_trim(setting.recipe.trim_db), os.cpu_count() or 1, setting.scratch / "store"
     alone, trimmed, made = seconds_of(
         setting, lambda: on_all_cores(clips, lambda path: soundfile.read(path, dtype="int16")[0]),
         lambda: on_all_cores(clips, lambda path: load_clip(path, trim)[0]), lambda: build_store(clips, trim, folder))
@@ -32,6 +33,6 @@ def measure_store(setting: Setting) -> Iterator[Row]:
 
 
 def on_all_cores(clips: Clips, read: Callable[[Path], np.ndarray]) -> None:
-    """Read all clips with as many threads as `build_store`, and keep none of them."""
+    """Read all clips with as many threads as `build_store`, without keeping them."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sum(pool.map(lambda path: len(read(path)), clips.paths))
