@@ -205,6 +205,7 @@ def test_an_option_out_of_its_range(workshop, expect_error, words, named):
     expect_error(workshop.train("train_noisy.py", "r", *TINY, *words), named)
 
 
+@pytest.mark.slow
 def test_a_real_process_ends_with_2_and_without_a_traceback(tmp_path):
     result = subprocess.run([sys.executable, ROOT / "train_noisy.py", "--data", tmp_path, "--run", "r"],
                             capture_output=True, text=True, cwd=tmp_path)

@@ -26,7 +26,7 @@ def measured(tmp_path):
             paths.append(tmp_path / f"{split}-{name}.wav")
             soundfile.write(paths[-1], wave, rate, subtype=subtype)
         clips = Clips(split, tmp_path / f"{split}.csv", pd.Index(list(sounds)), paths,
-                      None if labels is None else np.array(labels, np.uint8))
+                      np.zeros((len(sounds), 0), np.uint8) if labels is None else np.array(labels, np.uint8))
         return clips, eda.measure_sounds(clips, RemoveSilence())
     return write
 
@@ -96,7 +96,7 @@ def test_a_sample_of_the_clips_is_drawn_by_seed_and_keeps_their_order():
 def test_labels_are_counted_by_class_by_clip_and_by_pair():
     splits = {"curated": labelled("curated", [1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1]),
              "noisy": labelled("noisy", [0, 1, 0], [0, 0, 0]),
-             "test": Clips("test", None, pd.Index(["x"]), [None], None)}
+             "test": Clips("test", None, pd.Index(["x"]), [None], np.zeros((1, 0), np.uint8))}
     by_class = eda.labels_by_class(splits, CLASSES)
     assert by_class.to_dict("list") == {"curated": [3, 2, 2], "noisy": [0, 1, 0]} and list(by_class.index) == CLASSES
     by_clip = eda.labels_per_clip(splits)

@@ -18,6 +18,8 @@ from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError
 from tagging_lite.audio import RemoveSilence, load_clip
 
+pytestmark = pytest.mark.slow       # thousands of generated cases
+
 RATE = 16_000
 SUBTYPES = ("PCM_16", "PCM_24", "PCM_U8", "FLOAT", "DOUBLE", "ULAW")
 FLOATS = {"FLOAT": "<f4", "DOUBLE": "<f8"}

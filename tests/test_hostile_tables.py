@@ -13,6 +13,8 @@ from tagging.data.competition import open_competition, read_header, read_vocabul
 from tagging.data.tables import join_labels, read_labels, read_scores, read_table, read_truth
 from tagging.evaluation.ensemble import check_submission
 
+pytestmark = pytest.mark.slow       # thousands of generated cases
+
 # --- csv files ---
 
 CLASSES = ("Bark", "Chink, clink", "Möwe", "犬")

@@ -20,21 +20,25 @@ from tools.kaggle_kernel import kaggle_name
 ON_KAGGLE = ("torch", "torchvision", "torchaudio", "timm", "fastai", "numpy", "pandas", "scikit-learn", "soundfile",
              "safetensors", "tqdm", "typeguard")
 
-# Runs a script with no network, and without some of the modules that are installed here.
+# Runs a script with no network, and without some of the modules that are installed here. It can still import modules
+# of these names from a folder that it adds to sys.path.
 KAGGLE = """
 import runpy, socket, sys
-from importlib.machinery import PathFinder
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 script, *hidden = sys.argv[1:]
+installed = list(sys.path)
 
 class Image:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        return None if name in hidden else PathFinder.find_spec(name, path, target)
+        if path is None and name in hidden:
+            path = [folder for folder in sys.path if folder not in installed]
+        return PathFinder.find_spec(name, path, target)
 
 def refuse(*_):
     raise OSError("there is no network")
 
-sys.meta_path[sys.meta_path.index(PathFinder)] = Image
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Image]
 socket.socket.connect = socket.getaddrinfo = refuse
 runpy.run_path(script, run_name="__main__")
 """
@@ -123,7 +127,7 @@ def test_the_script_writes_what_predict_does(made, predicted, sample, tmp_path):
     assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "working").iterdir()] == ["submission.csv"]
     assert not list((tmp_path / "scratch").iterdir())
-    assert "view 1 of 1" in result.stdout and "minutes in all" in result.stdout
+    assert "view 1 of 1" in result.stdout and "minutes in total" in result.stdout
     found, expected = read_scores(tmp_path / "working" / "submission.csv"), predicted(sample, "--tta", "1")
     assert list(found.index) == list(expected.index) and list(found.columns) == list(expected.columns)
     assert abs(found - expected).to_numpy().max() <= 1e-6
@@ -163,7 +167,7 @@ def test_a_bad_clip_and_a_lack_of_time_do_not_cost_the_submission(made, predicte
     script = replaced(script_for(made, tmp_path / "input"), "LIMIT = 50 * 60", "LIMIT = 0")
     result = run_on_kaggle(tmp_path, script)
     assert result.returncode == 0, result.stderr
-    assert bad.name in result.stdout and "no time is left for the augmented views from 1 on" in result.stdout
+    assert bad.name in result.stdout and "There is no time for the additional views from 1 on." in result.stdout
     found, expected = read_scores(tmp_path / "working" / "submission.csv"), predicted(data, "--skip-bad-clips")
     assert list(found.index) == list(expected.index) and bad.name in found.index
     assert abs(found - expected).to_numpy().max() <= 1e-6
@@ -226,6 +230,6 @@ def test_what_cannot_be_made_is_an_error_and_makes_nothing(make, expect_error, t
 def test_a_folder_that_holds_something_is_left_alone(make, expect_error, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    expect_error(make(tmp_path / "out"), str(tmp_path / "out"), "Name a new folder")
+    expect_error(make(tmp_path / "out"), str(tmp_path / "out"), "Choose a new folder")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
     expect_error(make(tmp_path / "out" / "mine.txt"), "mine.txt exists")

@@ -122,6 +122,7 @@ if fold == 3:
     assert reasons[3].startswith("Traceback") and reasons[3].endswith("ValueError: a bug")
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_each_process_once_and_no_fold_is_started_after_it(stand_in, tmp_path):
     stand_in(f"""
 def note(number, frame):

@@ -11,7 +11,7 @@ from conftest import TINY, Workshop
 
 from tagging import errors
 from tagging.data.competition import open_competition
-from tools import make_competition
+from tools import labelled_sounds, make_competition
 
 RATE = 16_000
 TOOL = "tools/make_competition.py"
@@ -121,7 +121,7 @@ def test_a_pattern_finds_the_recording_in_the_path(shop, listed, folders):
     clips = table(shop.data / "clips.csv")
     assert set(clips.source.astype(str)) == {"0", "1", "2"} and (clips.groupby("source").part.nunique() == 1).all()
     result = shop.call(TOOL, shop.folder / "by folder", "--folders", folders, "--source-pattern", "(.+)/")
-    assert "for want of sources: Möwe, Ruf." in result.out      # Dog has a folder within its folder
+    assert "too few sources for a test clip: Möwe, Ruf." in result.out      # Dog has a folder within its folder
     assert table(shop.folder / "by folder/test_post_competition.csv").index.tolist() == ["Dog-field 2024-ü.wav"]
 
 
@@ -137,8 +137,8 @@ def test_equal_samples_tie_their_sources_together(shop, listed):
     """00 = 29 in another format, of other recordings: both recordings are on one side."""
     write(shop.folder / "clips/29.wav", np.repeat(sound(0, 0.1)[:, None], 2, 1))
     result = shop.call(TOOL, shop.data, *listed, "--source", "recording", "--seed", 3)
-    assert "1 clips have the very samples of another" in result.out
-    assert "29.wav = 00.wav (labelled otherwise)" in result.out
+    assert "1 clips are duplicates of others and go to the same split" in result.out
+    assert "29.wav = 00.wav (with other labels)" in result.out
     assert table(shop.data / "clips.csv").groupby("source").part.first()[["rec0", "rec9"]].nunique() == 1
 
 
@@ -151,7 +151,7 @@ def test_sources_are_tied_through_a_chain_of_equal_samples():
 def test_a_class_of_one_clip_is_trained_and_noted(shop, folders):
     write(folders / "Owl/only.wav", sound(30))
     result = shop.call(TOOL, shop.data, "--folders", folders)
-    assert "without a test clip, for want of sources: Owl" in result.out and "than the 5 folds: Owl" in result.out
+    assert "too few sources for a test clip: Owl" in result.out and "than the 5 folds: Owl" in result.out
     row = next(line.split() for line in result.out.splitlines() if line.split()[:1] == ["Owl"])
     assert row == ["Owl", "1", "0", "1"]
     assert table(shop.data / "clips.csv").loc["Owl-only.wav", "part"] == "train_curated"
@@ -169,7 +169,7 @@ def test_all_faults_are_listed_at_once_and_nothing_is_written(shop, folders, exp
     write(folders / "loose.wav", sound(3))
     (folders / "Dog/notes.txt").write_text("left out")
     faults = ("empty.wav: 0 bytes", "words.flac: unreadable", "cut.wav: cut short", "silent.wav: all silence",
-              "against.wav: all silence once its 2 channels are mixed", "long.wav: longer than 1 seconds",
+              "against.wav: all silence after its 2 channels are mixed", "long.wav: longer than 1 seconds",
               "loose.wav: no label")
     result = shop.call(TOOL, shop.data, "--folders", folders)
     expect_error(result, "7 of 20 clips", *faults, "--skip-bad-clips")
@@ -215,7 +215,7 @@ def test_the_seed_decides_every_byte(shop, listed):
 
 
 def test_names_are_flat_unique_and_short():
-    *names, long = make_competition.flat_names(["Dog/a b.mp3", "Dog-a b.wav", "dog/A b.ogg", "x", "/x.wav",
+    *names, long = labelled_sounds.flat_names(["Dog/a b.mp3", "Dog-a b.wav", "dog/A b.ogg", "x", "/x.wav",
                                                 "ü" * 150 + "/end.wav"])
     assert names == ["Dog-a b.wav", "Dog-a b (2).wav", "dog-A b (3).wav", "x.wav", "x (2).wav"]
     assert long.endswith("üü-end.wav") and len(long.encode()) < 255
@@ -226,7 +226,7 @@ def test_what_is_there_is_not_written_over(shop, folders, expect_error, what):
     place = shop.data / "thesis.txt" if what == "folder" else shop.data
     place.parent.mkdir(exist_ok=True)
     place.write_text("years of work")
-    expect_error(shop.call(TOOL, shop.data, "--folders", folders), str(shop.data), "exists. Name")
+    expect_error(shop.call(TOOL, shop.data, "--folders", folders), str(shop.data), "exists. Choose a new folder")
     assert place.read_text() == "years of work"
 
 
@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(shop, folders, monkeypatch)
 @pytest.mark.parametrize(("words", "said"), [
     (("--test-share", "0"), "--test-share"), (("--test-share", "1"), "--test-share"), (("--seed", "-1"), "--seed"),
     (("--sample-rate", "10"), "1000 to"), (("--source", "column"), "--csv"), (("--clips", "."), "--csv"),
-    (("--source-pattern", "("), "no regular expression"), (("--source-pattern", "rec"), "no group"),
+    (("--source-pattern", "("), "is not a regular expression"), (("--source-pattern", "rec"), "no group"),
     (("--source-pattern", "(rec)"), "finds no source in 7 of 12")])
 def test_impossible_options_are_refused(shop, folders, expect_error, words, said):
     expect_error(shop.call(TOOL, shop.data, "--folders", folders, *words), said)
@@ -258,14 +258,14 @@ def test_impossible_options_are_refused(shop, folders, expect_error, words, said
 
 
 @pytest.mark.parametrize(("rows", "said"), [
-    ("00.wav,A\n01.wav,B\n00.wav,B\n", "line 4: '00.wav' stands in line 2"),
-    ("00.wav,A\n01.wav,\"B,B\"\n", "a label stands twice"),
+    ("00.wav,A\n01.wav,B\n00.wav,B\n", "line 4: duplicate fname '00.wav', first used in line 2"),
+    ("00.wav,A\n01.wav,\"B,B\"\n", "duplicate label in 'B,B'"),
     ("00.wav,A\n01.wav,A\n", "1 classes"),
-    ("00.wav,A\n../own.csv,B\n", "lies outside"),
+    ("00.wav,A\n../own.csv,B\n", "is outside"),
     ("00.wav,A\nnone.wav,B\n", "missing on disk"),
     ("00.wav,A\n01.wav,\n02.wav,B\n", "01.wav: no label"),
     ("00.wav,A\n01.wav,labels\n", "'labels' cannot be the name of a class"),
-    ("00.wav,A\n01.wav,B\n", "spare a source")])
+    ("00.wav,A\n01.wav,B\n", "Every class has a single source")])
 def test_a_csv_that_cannot_be_used(shop, listed, expect_error, rows, said):
     (shop.folder / "own.csv").write_text("fname,labels\n" + rows)
     expect_error(shop.call(TOOL, shop.data, *listed), said)

@@ -27,6 +27,7 @@ def set_gradients(generator, *networks):
             parameter.grad = gradient.clone()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["xresnet18", "timm:vit_tiny_patch16_224", "timm:test_resnet"])
 def test_a_hundred_steps_equal_fastais(name):
     torch.manual_seed(0)
@@ -59,6 +60,7 @@ def test_weight_decay_spares_what_fastais_learner_spares():
     assert len(decayed["params"]) + len(spared["params"]) == len(list(network.parameters()))
 
 
+@pytest.mark.slow
 def test_a_step_takes_the_same_few_operations_for_any_network():
     counts = {}
     for name in ("timm:test_resnet", "xresnet50"):

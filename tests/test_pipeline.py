@@ -175,6 +175,7 @@ def test_a_folder_in_zenodos_layout_gives_the_same_models(trained, workshop, tmp
     pd.testing.assert_frame_equal(zenodo_scores.loc[kaggle_scores.index], kaggle_scores, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["train_noisy.py", "train_curated.py", "predict.py", "lwlrap.py"])
 def test_help_tells_every_option_from_any_folder(script, tmp_path):
     result = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, cwd=tmp_path)

@@ -159,7 +159,7 @@ def test_a_run_that_is_not_whole_is_not_published(copied, expect_error):
     (folder / "fold2.safetensors").write_bytes(b"cut short")
     expect_error(publish(copied, out), "fold2.safetensors is damaged")
     (folder / "fold2.json").unlink()
-    expect_error(publish(copied, out), "scores.json is not of the finished folds [1]")
+    expect_error(publish(copied, out), "scores.json has other folds than the finished ones [1]")
     (folder / "fold1.json").unlink()
     expect_error(publish(copied, out), "has no finished fold")
     assert [path.name for path in copied.folder.iterdir()] == ["models"]
@@ -167,7 +167,7 @@ def test_a_run_that_is_not_whole_is_not_published(copied, expect_error):
 
 def test_a_folder_that_holds_something_is_left_alone(trained, expect_error, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    expect_error(publish(trained, tmp_path), str(tmp_path), "Name a new folder")
+    expect_error(publish(trained, tmp_path), str(tmp_path), "Choose a new folder")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -54,8 +54,8 @@ def test_soft_labels_are_trained_on_and_a_removed_row_is_not(judged, tmp_path, m
     edited.to_csv(tmp_path / "edited.csv")
     seen = {}
 
-    def spy(folder, about, known, unseen, device, initial, parts, noisy):
-        seen[about.fold] = noisy
+    def spy(folder, metadata, train, valid, device, *, initial, micro_batches, noisy):
+        seen[metadata.fold] = noisy
         raise TaggingError("enough")
 
     with monkeypatch.context() as patch:
@@ -92,15 +92,16 @@ def test_what_is_told_of_a_second_round_says_that_its_scores_are_too_good(judged
                             tmp_path / "card", "--licence", "CC0", "--code", "here")
     assert published.code == 0, published.err
     for text in (told.out, report, (tmp_path / "card" / "README.md").read_text()):
-        assert "these scores are too good" in text
+        assert "the scores are too high" in text
     assert (tmp_path / "card" / "told" / "curated" / "noisy_labels.csv").exists()
-    assert "too good" not in (judged.folder / "models" / "first" / "report.html").read_text()
+    assert "too high" not in (judged.folder / "models" / "first" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("trust", [0, 0.15, 0.45, 0.7])
 def test_sure_judges_of_right_labels_stay_within_1(judged, tmp_path, monkeypatch, trust):
     """A sum of 1.00000002, as float32 would give it, could not be trained on."""
-    monkeypatch.setattr("tagging.evaluation.predict.probabilities", lambda model, store, **_: np.ones((len(store), 10), np.float32))
+    monkeypatch.setattr("tagging.evaluation.predict.predict_probabilities",
+                        lambda model, store, **_: np.ones((len(store), 10), np.float32))
     result = judged.call("tools/relabel.py", *judged.options("first"), "--trust", trust, "--out", tmp_path / "sure.csv")
     assert result.code == 0
     assert read_soft_labels(tmp_path / "sure.csv", classes_of(judged)).max().max() == 1
@@ -110,7 +111,7 @@ def test_sure_judges_of_right_labels_stay_within_1(judged, tmp_path, monkeypatch
     (lambda labels: labels.rename(index={labels.index[0]: "odd.wav"}), ("1 clips that are not among", "odd.wav")),
     (lambda labels: labels.drop(columns=labels.columns[0]), ("1 classes missing",)),
     (lambda labels: labels + 0.9, ("column", "is not between 0 and 1")),
-    (lambda labels: labels.iloc[:1], ("and that fold's model may see none",)),
+    (lambda labels: labels.iloc[:1], ("has clips of fold 1 only",)),
 ])
 def test_wrong_soft_labels_are_named(judged, tmp_path, expect_error, edit, words):
     edit(soft_labels(judged)).to_csv(tmp_path / "wrong.csv")
@@ -129,15 +130,15 @@ def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
         return shop.call("tools/relabel.py", *shop.options(run), *words)
 
     expect_error(relabel(judged, "first", "--trust", 1.5), "--trust must be from 0 to 1")
-    expect_error(relabel(judged, "first"), "noisy_labels.csv exists, and may have been edited")
+    expect_error(relabel(judged, "first"), "noisy_labels.csv exists and may have been edited")
     assert judged.train("train_curated.py", "clean", *JOINT, "--noisy-share", 0, "--folds", 1).code == 0
     expect_error(relabel(judged, "clean"), "not trained on both sets at once")
     assert judged.train("train_noisy.py", "tuned", *TINY).code == 0
     assert judged.train("train_curated.py", "tuned", "--noisy-share", 0.5).code == 0
-    expect_error(relabel(judged, "tuned"), "started from the stage 1 of tuned, whose folds may be others")
+    expect_error(relabel(judged, "tuned"), "started from the noisy stage of tuned, which may have other folds")
     assert judged.train("train_curated.py", "half", *JOINT, "--folds", 1).code == 0
-    expect_error(relabel(judged, "half"), "lacks fold 2")
+    expect_error(relabel(judged, "half"), "has no finished fold 2")
     shutil.copytree(sample, tmp_path / "own")
     other = Workshop(judged.folder, tmp_path / "own")
     mislabel_a_noisy_clip(other)
-    expect_error(relabel(other, "first", "--out", tmp_path / "other.csv"), "may have seen what it would judge")
+    expect_error(relabel(other, "first", "--out", tmp_path / "other.csv"), "may have been trained on the clips that it would predict")

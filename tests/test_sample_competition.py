@@ -1,12 +1,14 @@
 """The synthetic competition: its layout, its sounds, and what it refuses to write over."""
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from conftest import Result, Workshop
 
-from tools.sample_competition import CLASSES, RATE, SOUNDS, main, write_competition
+from tools.sample_competition import CLASSES, RATE, SOUNDS, write_competition
 
 SETS = {"train_curated": "train_curated.csv", "train_noisy": "train_noisy.csv",
         "test": "test_post_competition.csv"}
@@ -122,41 +124,42 @@ def test_classes_can_be_learnt_from_clean_clips_and_less_well_from_noisy_ones(co
     assert accuracy_of_nearest_neighbour("train_noisy") < 0.6
 
 
-def test_our_own_folder_is_rewritten_whole(tmp_path, capsys):
+def call(*words) -> Result:
+    """Run the tool as the command line does."""
+    out = Path(words[0])
+    return Workshop(out.parent, out).call("tools/sample_competition.py", *words)
+
+
+def test_our_own_folder_is_rewritten_whole(tmp_path):
     out = tmp_path / "competition"
-    main([str(out), "--scale", "0.01", "--seed", "1"])
+    assert call(out, "--scale", "0.01", "--seed", "1").code == 0
     before = digests(out)
-    main([str(out), "--scale", "0.01", "--seed", "2"])
-    assert "10 train_curated, 10 train_noisy, 10 test" in capsys.readouterr().out.splitlines()[-1]
+    result = call(out, "--scale", "0.01", "--seed", "2")
+    assert "10 train_curated, 10 train_noisy, 10 test" in result.out.splitlines()[-1]
     assert not set(before.values()) & set(digests(out).values())
     assert sum(path.suffix == ".wav" for path in out.rglob("*")) == 30
     assert list(tmp_path.iterdir()) == [out]                                # no temporary folder is left
 
 
 @pytest.mark.parametrize("ours", [False, True])
-def test_a_folder_with_anything_else_in_it_is_refused(tmp_path, capsys, ours):
+def test_a_folder_with_anything_else_in_it_is_refused(tmp_path, expect_error, ours):
     if ours:
         write_competition(tmp_path, scale=0.01)
     (tmp_path / "thesis.txt").write_text("years of work")
     before = digests(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        main([str(tmp_path)])
-    message = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message.count("\n") == 1 and str(tmp_path) in message
+    message = expect_error(call(tmp_path), str(tmp_path), "contains files that this tool did not write")
+    assert message.count("\n") == 1
     assert digests(tmp_path) == before
 
 
 @pytest.mark.parametrize("arguments", [["--scale", "0"], ["--scale", "nan"], ["--seed", "-1"]])
-def test_impossible_settings_are_refused(tmp_path, capsys, arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(tmp_path / "out"), *arguments])
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_impossible_settings_are_refused(tmp_path, expect_error, arguments):
+    message = expect_error(call(tmp_path / "out", *arguments), arguments[0])
+    assert message.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_in_the_way_is_refused(tmp_path):
+def test_a_file_in_the_way_is_refused(tmp_path, expect_error):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(NotADirectoryError):
-        write_competition(tmp_path / "out")
+    expect_error(call(tmp_path / "out"), f"{tmp_path / 'out'} is a file")
+    assert (tmp_path / "out").read_text() == "a file"

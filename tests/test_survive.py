@@ -290,6 +290,7 @@ def test_a_damaged_checkpoint_is_named_and_not_used(workshop, undisturbed, monke
     assert_same_run(workshop, undisturbed, ["noisy"])
 
 
+@pytest.mark.slow
 def test_predictions_of_a_resumed_run_are_whole(undisturbed):
     frame = read_scores(undisturbed.folder / "r.csv")
     assert np.isfinite(frame.to_numpy()).all() and len(frame) == 30

@@ -115,10 +115,10 @@ def test_an_exported_model_is_used_without_torch_and_the_lite_package_without_th
     clip = next((trained.data / "test").iterdir())
     (tmp_path / "tagging_lite").symlink_to(ROOT / "tagging_lite")
     outputs = []
-    for folder, module, words, more in ((ROOT, "tools.tag", ["--model", exported, clip], []),
+    for folder, module, words, more in ((ROOT, "tools.tag", ["--model", exported, clip], ["timm"]),
                                         (tmp_path, "tagging_lite", [exported, clip],
-                                         ["tagging", "tools", "tqdm", "matplotlib", "fastapi"])):
-        code = (f"import runpy, sys; sys.modules |= dict.fromkeys({['torch', 'pandas', 'fastai', 'tyro', *more]}); "
+                                         ["tagging", "tools", "tqdm", "tyro", "matplotlib", "fastapi"])):
+        code = (f"import runpy, sys; sys.modules |= dict.fromkeys({['torch', 'pandas', 'fastai', *more]}); "
                 f"sys.argv = {['', *map(str, words)]}; runpy.run_module('{module}', run_name='__main__')")
         outputs.append(subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
                                       check=True).stdout)

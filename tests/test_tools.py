@@ -97,5 +97,5 @@ def test_a_run_of_another_version_does_not_hide_the_others(copied, monkeypatch, 
 
 def test_no_run_at_all_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["runs", "--models", str(tmp_path)])
-    with pytest.raises(TaggingError, match="holds no run"):
+    with pytest.raises(TaggingError, match="contains no run"):
         runs.main()

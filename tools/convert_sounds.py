@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from tagging_lite.audio import LONGEST, RATES, SoundError, concatenate, has_sound, open_sound, read_mono, resample
+from tagging_lite import audio
+from tagging_lite.audio import RATES, SoundError, concatenate, has_sound, open_sound, read_mono, resample
 
 
 def most_common_rate(paths: Sequence[Path]) -> int:
@@ -59,8 +60,9 @@ def convert(path: Path, copy: Path, sample_rate: int) -> tuple[str, str, int, in
         for piece in read_mono(path, rate):
             pieces.append(piece)
             count += len(piece)
-            if count * sample_rate > LONGEST * rate:
-                raise SoundError(f"longer than {LONGEST // sample_rate} seconds, the limit at {sample_rate} Hz; cut it")
+            if count * sample_rate > audio.LONGEST * rate:
+                raise SoundError(f"longer than {audio.LONGEST // sample_rate} seconds, the limit at {sample_rate} Hz; cut "
+                                 "it")
         samples = resample(concatenate(pieces), rate, sample_rate)      # as a whole, because joined pieces would click
         if not has_sound(samples):
             mixed = f" after its {channels} channels are mixed" if channels > 1 else ""
