@@ -88,7 +88,7 @@ def test_a_strange_description_is_refused(two, tmp_path, change):
     about = {entry.key: entry for entry in model.metadata_props}["model_info"]
     about.value = change if isinstance(change, str) else json.dumps(json.loads(about.value) | change)
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(TaggingError, match="model.onnx has invalid metadata"):
+    with pytest.raises(TaggingError, match="has invalid metadata"):
         load_onnx(tmp_path / "model.onnx")
 
 

@@ -96,7 +96,7 @@ def make(trained):
 
 @pytest.fixture(scope="module")
 def made(make, tmp_path_factory) -> Path:
-    """What the tool makes of run `first`, with one augmented view. Not to be changed."""
+    """What the tool makes of run `first`, with one additional view. Not to be changed."""
     out = tmp_path_factory.mktemp("made") / "out"
     result = make(out, "--tta", "1")
     assert result.code == 0, result.err

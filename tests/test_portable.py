@@ -12,7 +12,8 @@ import builtins, runpy, sys, warnings
 
 def import_on_windows(name, globals=None, *arguments, **options):
     if name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog") and globals:
-        if globals.get("__name__", "").partition(".")[0] in ("__main__", "tagging", "tagging_lite", "tools", "filelock"):
+        importer = globals.get("__name__", "").partition(".")[0]
+        if importer in ("__main__", "tagging", "tagging_lite", "tools", "filelock"):
             raise ImportError(name)
     return real_import(name, globals, *arguments, **options)
 

@@ -26,7 +26,7 @@ def published(trained, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("published") / "out"
     result = publish(trained, out, "--licence", "mit", "--data-name", "a | b")
     assert result.code == 0, result.err
-    assert "names and labels of\nthe training clips may be public" in result.out
+    assert "names and\nlabels of the training clips may be public" in result.out
     return out
 
 

@@ -141,4 +141,5 @@ def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
     shutil.copytree(sample, tmp_path / "own")
     other = Workshop(judged.folder, tmp_path / "own")
     mislabel_a_noisy_clip(other)
-    expect_error(relabel(other, "first", "--out", tmp_path / "other.csv"), "may have been trained on the clips that it would predict")
+    expect_error(relabel(other, "first", "--out", tmp_path / "other.csv"),
+                 "may have been trained on the clips that it would predict")

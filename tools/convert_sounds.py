@@ -1,15 +1,13 @@
 """Convert sound files to mono 16-bit WAV files of one sample rate, on all cores. tools.make_competition uses it."""
 import hashlib
-import os
 import wave
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
+from tagging.utils.progress import map_files
 from tagging_lite import audio
 from tagging_lite.audio import RATES, SoundError, concatenate, has_sound, open_sound, read_mono, resample
 
@@ -34,16 +32,9 @@ def convert_all(clips: pd.DataFrame, folder: Path, sample_rate: int) -> pd.DataF
     Returns:
         The results of `convert`, with the index of `clips`: fault, digest, rate, channels.
     """
-    threads, results = os.cpu_count() or 1, []
-    with (ThreadPoolExecutor(threads) as pool,
-          tqdm(total=len(clips), desc="converting clips", unit="clip", disable=None) as progress):
-        for first in range(0, len(clips), 16 * threads):        # in small chunks, so that a signal is answered soon
-            chunk = clips.iloc[first:first + 16 * threads]
-            for result in pool.map(lambda path, fname: convert(path, folder / fname, sample_rate),
-                                   chunk.path, chunk.fname):
-                results.append(result)
-                progress.update()
-    return pd.DataFrame(results, clips.index, ["fault", "digest", "rate", "channels"])
+    results = map_files(lambda clip: convert(clip[0], folder / clip[1], sample_rate),
+                        list(zip(clips.path, clips.fname)), "converting clips")
+    return pd.DataFrame(list(results), clips.index, ["fault", "digest", "rate", "channels"])
 
 
 def convert(path: Path, copy: Path, sample_rate: int) -> tuple[str, str, int, int]:
@@ -61,8 +52,8 @@ def convert(path: Path, copy: Path, sample_rate: int) -> tuple[str, str, int, in
             pieces.append(piece)
             count += len(piece)
             if count * sample_rate > audio.LONGEST * rate:
-                raise SoundError(f"longer than {audio.LONGEST // sample_rate} seconds, the limit at {sample_rate} Hz; cut "
-                                 "it")
+                limit = audio.LONGEST // sample_rate
+                raise SoundError(f"longer than {limit} seconds, the limit at {sample_rate} Hz; cut it")
         samples = resample(concatenate(pieces), rate, sample_rate)      # as a whole, because joined pieces would click
         if not has_sound(samples):
             mixed = f" after its {channels} channels are mixed" if channels > 1 else ""

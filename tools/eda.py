@@ -28,12 +28,13 @@ def main() -> None:
         raise TaggingError("--clips must be 1 or more, or 0 for all clips.")
     competition = open_competition(args.data)
     splits = open_splits(competition)
-    sounds = {split: measure_sounds(choose_clips(clips, args.clips), RemoveSilence()) for split, clips in splits.items()}
+    sounds = {split: measure_sounds(choose_clips(clips, args.clips), RemoveSilence())
+              for split, clips in splits.items()}
     text = f"{competition.layout.name} layout, {len(competition.classes)} classes."
     text += "".join(f" There is no {split} split." for split in competition.layout.splits if split not in splits)
     if args.clips:
-        text += (f" The labels are those of all clips. The sounds were measured on at most {args.clips:,} random clips of "
-                 "each split.")
+        text += (f" The labels are those of all clips. The sounds were measured on at most {args.clips:,} random clips "
+                 "of each split.")
     write_page(args.out, f"Data set {competition.root.resolve().name}", text,
                data_sections(splits, sounds, competition.classes))
     for split, table in sounds.items():

@@ -139,8 +139,8 @@ def write_onnx(models: list[Model], references: list[Model], sounds: list[np.nda
         program.save(temporary, external_data=False)
         difference = largest_difference(temporary, references, sounds)
         if not difference <= TOLERANCE:
-            raise TaggingError(f"{path} was not written: its probabilities differ from torch's by {difference:.2g}, which "
-                               f"is more than {TOLERANCE}. Export a run with another --network.")
+            raise TaggingError(f"{path} was not written: its probabilities differ from torch's by {difference:.2g}, "
+                               f"which is more than {TOLERANCE}. Export a run with another --network.")
     return difference
 
 

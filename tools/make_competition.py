@@ -45,8 +45,8 @@ class SoundOptions:
     # Folder that contains the clips of --csv.
     clips: Annotated[Path | None, shown_default("", "DIR")] = None
     source: Annotated[str | None, SOURCE, shown_default("", "COLUMN"), arg(
-        help="Column of --csv with the recording of each clip. All clips of a recording go to the same split. A clip with "
-             "an empty field is its own recording.")] = None
+        help="Column of --csv with the recording of each clip. All clips of a recording go to the same split. A clip "
+             "with an empty field is its own recording.")] = None
     source_pattern: Annotated[str | None, SOURCE, shown_default("", "REGEX"), arg(
         help="Regular expression whose first group is the recording, searched in the clip's path within DIR. "
              r"Use '/(\d+)-' for Dog/123-4.wav, or '(.+)/' for a folder for each recording.")] = None
