@@ -150,7 +150,7 @@ def test_an_unknown_recipe_and_no_part_are_refused(small, words, message):
 
 def test_quick_changes_only_what_was_not_given(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--scale", "0.5"])
-    size = benchmark.choose_size(parse(benchmark.Benchmark, ""))
+    size = benchmark.choose_size(parse(benchmark.Benchmark, "").size)
     assert (size.recipe, size.scale, size.repeats) == ("smoke", 0.5, 2)
 
 

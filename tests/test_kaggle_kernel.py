@@ -18,7 +18,7 @@ from tools.kaggle_kernel import kaggle_name
 # What Kaggle's image has of what this repository needs: it has what Colab's has, which is listed in
 # github.com/googlecolab/backend-info, pip-freeze.gpu.txt. Read in its version of June 2026.
 ON_KAGGLE = ("torch", "torchvision", "torchaudio", "timm", "fastai", "numpy", "pandas", "scikit-learn", "soundfile",
-             "safetensors", "tqdm", "typeguard")
+             "safetensors", "tqdm", "typeguard", "psutil")
 
 # Runs a script with no network, and without some of the modules that are installed here. It can still import modules
 # of these names from a folder that it adds to sys.path.

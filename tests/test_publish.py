@@ -102,7 +102,7 @@ def test_the_card_says_what_the_run_says(published, trained):
     assert settings["made_by"]["commit"] in card and "| network | timm:test_resnet |" in card
     assert f"| train_curated.csv | sha256 {settings['made_by']['files']['train_curated.csv']} |" in card
     assert "Stage curated, from stage noisy of run first:" in card
-    assert r"| data | a \| b |" in card and "| its licence | not stated |" in card and "model.onnx" not in card
+    assert r"| data | a \| b |" in card and "| licence of the data | not stated |" in card and "model.onnx" not in card
 
 
 def test_the_lines_of_the_card_work(published, trained):

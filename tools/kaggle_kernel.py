@@ -25,7 +25,8 @@ from tagging.modeling.model import CPU
 from tagging.options import Flat, FoldedRunOptions, shown_default
 from tagging.provenance import provenance
 from tagging.run import stage_folder
-from tagging.utils.files import new_folder, write_json
+from tagging.schema import commit_of
+from tagging.utils.files import new_folder, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,8 +65,9 @@ def main() -> None:
     if recipe.balance:
         folder.out_of_fold(folds)
         files += [folder.predictions(fold) for fold in folds]
+    commits = [commit_of(read_json(folder.record(fold), "Train the fold again.")) for fold in folds]
     tta, name = recipe.views(kaggle.tta), kaggle_name(run.run, run.stage)
-    write_uploads(kaggle, name, files, kernel_script(folds, tta))
+    write_uploads(kaggle, name, files, kernel_script(folds, tta, commits))
     print(f"{folder}: {len(folds)} folds, {tta} additional views -> {kaggle.out}\n"
           "Upload the weights. When Kaggle has processed them, upload the kernel. When it has finished, submit its "
           "version 1:")
@@ -113,8 +115,12 @@ def kernel_metadata(user: str, name: str, competition: str) -> dict:
             "competition_sources": [competition], "dataset_sources": [f"{user}/{name}"]}
 
 
-def kernel_script(folds: list[int], tta: int) -> str:
-    """Return tools/kaggle_script.py, with a call of its main that contains the packages."""
+def kernel_script(folds: list[int], tta: int, commits: list[str | None]) -> str:
+    """Return tools/kaggle_script.py, with a call of its main that contains the packages.
+
+    Args:
+        commits: the commit that trained each fold.
+    """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packages:
         for path in sorted([ROOT / "LICENSE", *ROOT.glob("tagging/**/*.py"), *ROOT.glob("tagging_lite/**/*.py")]):
@@ -122,7 +128,8 @@ def kernel_script(folds: list[int], tta: int) -> str:
     code = base64.encodebytes(file.getvalue()).decode()
     script, origin = (ROOT / "tools" / "kaggle_script.py").read_text(encoding="utf-8"), provenance()
     state = "" if origin["clean"] else " with uncommitted changes"
-    return f'{script}\n\n# Commit {origin["commit"]}{state}.\nmain({tuple(folds)}, {tta}, """\n{code}""")\n'
+    call = f'main({tuple(folds)}, {tta}, """\n{code}""", {tuple(commits)})'
+    return f'{script}\n\n# Commit {origin["commit"]}{state}.\n{call}\n'
 
 
 if __name__ == "__main__":

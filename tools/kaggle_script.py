@@ -14,12 +14,13 @@ INPUT = Path("/kaggle/input")
 LIMIT = 50 * 60     # seconds; a kernel can take an hour, and no view starts that would end after this
 
 
-def main(folds: tuple[int, ...], tta: int, code: str) -> None:
+def main(folds: tuple[int, ...], tta: int, code: str, commits: tuple[str | None, ...]) -> None:
     """
     Args:
         folds: the folds whose models are averaged.
         tta: number of views of each clip besides the plain one. Views for which there is no time are left out.
         code: a zip file of the packages, in base64.
+        commits: the commit that trained each fold, which decides how an older model is read.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:      # Kaggle keeps all files of the current folder
@@ -28,8 +29,9 @@ def main(folds: tuple[int, ...], tta: int, code: str) -> None:
         sys.path.insert(0, scratch)
         from tagging.utils.logs import show_logs
         with show_logs():
-            predict(find("sample_submission.csv"), find(f"fold{folds[0]}.safetensors"), folds, tta,
-                    Path(scratch) / "cache", started)
+            weights = find(f"fold{folds[0]}.safetensors")
+            predict(find("sample_submission.csv"), weights, dict(zip(folds, commits)), tta, Path(scratch) / "cache",
+                    started)
     print(f"{(time.perf_counter() - started) / 60:.1f} minutes in total")
 
 
@@ -41,12 +43,13 @@ def find(name: str) -> Path:
     raise FileNotFoundError(f"{INPUT} has no {name}. Add the competition and the weights to the kernel's input.")
 
 
-def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: Path, started: float) -> None:
+def predict(data: Path, weights: Path, commits: dict[int, str | None], tta: int, cache: Path, started: float) -> None:
     """Write the submission.
 
     Args:
         data: folder of the competition.
         weights: folder of the weights.
+        commits: the commit that trained each fold.
         started: time at which the kernel started.
     """
     import pandas as pd
@@ -56,6 +59,7 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
     from tagging.data.waveforms import open_store
     from tagging.evaluation.ensemble import blend, class_means, fill_rows, write_submission
     from tagging.evaluation.predict import predict_logits
+    from tagging.modeling.model import load_model
     from tagging.run import StageFolder
     from tagging.utils.devices import choose_device
     from tagging_lite.audio import make_trim
@@ -64,12 +68,16 @@ def predict(data: Path, weights: Path, folds: tuple[int, ...], tta: int, cache: 
     competition = open_competition(data)
     test = competition.clips("test")
     folder = StageFolder(weights)
-    models = [folder.load_model(fold, competition.classes, device) for fold in folds]
+    models = [load_model(folder.weights(fold), device, commit) for fold, commit in commits.items()]
+    for fold, model in zip(commits, models):
+        if model.metadata.classes != competition.classes:
+            raise ValueError(f"{folder.weights(fold)} has other classes than {data}, or has them in another order. "
+                             "Upload the weights of a run that was trained on this competition.")
     metadata, recipe = models[0].metadata, models[0].metadata.recipe
-    known = folder.out_of_fold(folds) if recipe.balance else None
+    known = folder.out_of_fold(list(commits)) if recipe.balance else None
     # One bad clip among the hidden ones must not cost the submission.
     clips, store = open_store(test, make_trim(recipe.trim_db), cache, skip_bad=True, sample_rate=metadata.sample_rate)
-    print(f"{len(folds)} models on {device}, {len(clips)} clips, {store.hours:.1f} h", flush=True)
+    print(f"{len(models)} models on {device}, {len(clips)} clips, {store.hours:.1f} h", flush=True)
 
     views, longest = [], 0.0
     slowest = min((1.0, *recipe.view_speeds))     # a slower clip has more windows

@@ -88,7 +88,8 @@ def copy_stage(folder: StageFolder, published: StageFolder) -> None:
         write_json(published.record(fold), without_paths(record))
     for path in files:
         shutil.copyfile(path, published.path / path.name)
-    settings = folder.settings()
+    # As it is written and not as `settings` converts it, because the weights of an older run are not converted either.
+    settings = read_json(folder.settings_path, remedy)
     write_json(published.settings_path, settings | {"made_by": without_paths(settings["made_by"])})
 
 

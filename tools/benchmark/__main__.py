@@ -19,7 +19,7 @@ import torch
 
 from tagging.cli import named_recipe, parse, run_script
 from tagging.errors import TaggingError
-from tagging.options import DeviceOption, shown_default
+from tagging.options import DeviceOption, Flat, shown_default
 from tagging.provenance import provenance
 from tagging.utils.devices import choose_device, describe_device
 from tagging.utils.files import write_json
@@ -41,11 +41,16 @@ PARTS: dict[Part, Measure] = {"input": measure_input, "step": measure_step, "rec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark(DeviceOption):
-    """tools.benchmark."""
+class PartOptions:
+    """The parts to measure."""
     parts: Annotated[tuple[Part, ...], shown_default("all")] = tuple(PARTS)     # Parts to measure.
     profile: bool = False                   # Also list the slowest operations of a training step, and write a trace.
     full: bool = False                      # In the part recipe, also train both stages in full.
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeOptions:
+    """The size of the benchmark."""
     quick: bool = False                     # Measure in small. This changes the defaults of the next three options.
     # Name of the recipe to measure.
     recipe: Annotated[str | None, shown_default("capstone, or smoke with --quick", "STR")] = None
@@ -53,9 +58,22 @@ class Benchmark(DeviceOption):
     scale: Annotated[float | None, shown_default("1, or 0.01 with --quick", "FLOAT")] = None
     # Number of repetitions of each measurement, 1 or more.
     repeats: Annotated[int | None, shown_default("5, or 2 with --quick", "INT")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions(DeviceOption):
+    """The device and the files."""
     # Folder for clips and runs, 35 GB at --scale 1. The next call uses its files again.
     scratch: Path = Path("data/benchmark")
     out: Path = Path("benchmark.json")      # JSON file to write.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """tools.benchmark."""
+    parts: Flat[PartOptions]
+    size: Flat[SizeOptions]
+    place: Flat[PlaceOptions]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,42 +90,43 @@ QUICK = Size(recipe="smoke", scale=0.01, repeats=2)
 
 def main() -> None:
     args = parse(Benchmark, __doc__)
-    if not args.parts:
+    place, parts = args.place, args.parts.parts
+    if not parts:
         raise TaggingError(f"--parts must name one or more of {', '.join(PARTS)}.")
-    size, device = choose_size(args), choose_device(args.device)
+    size, device = choose_size(args.size), choose_device(place.device)
     recipe = named_recipe(size.recipe)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True       # as in training
-    competition = make_competition(args.scratch / f"clips-{size.scale:g}", size.scale)
+    competition = make_competition(place.scratch / f"clips-{size.scale:g}", size.scale)
     setting = Setting(recipe=recipe, device=device, repeats=size.repeats, scale=size.scale, competition=competition,
-                      scratch=args.scratch, full=args.full, trace=args.out.with_suffix(".trace.json.gz"))
+                      scratch=place.scratch, full=args.parts.full, trace=place.out.with_suffix(".trace.json.gz"))
     about = describe(size, device)
     for name, value in about.items():
         print(f"{name}: {value}")
     print("\n" + line({"part": "part", "what": "what", "median": "median", "unit": "unit", "least": "least",
                        "greatest": "greatest", "ratio": "ratio", "remark": ""}), flush=True)
-    measures: list[tuple[str, Measure]] = [(part, PARTS[part]) for part in args.parts]
-    if args.profile:
+    measures: list[tuple[str, Measure]] = [(part, PARTS[part]) for part in parts]
+    if args.parts.profile:
         measures.append(("profile", measure_profile))
     rows = []
     for part, measure in measures:
         for record in measured(part, measure, setting):
             rows.append(record)
             print(line(record), flush=True)
-            write_json(args.out, {"about": about, "rows": rows})
-    print(f"-> {args.out}")
+            write_json(place.out, {"about": about, "rows": rows})
+    print(f"-> {place.out}")
 
 
-def choose_size(args: Benchmark) -> Size:
+def choose_size(options: SizeOptions) -> Size:
     """Return the size of the benchmark: the options that are given, and the defaults of the others.
 
     Raises:
         TaggingError: a number is out of its range.
     """
-    default = QUICK if args.quick else USUAL
-    size = Size(recipe=default.recipe if args.recipe is None else args.recipe,
-                scale=default.scale if args.scale is None else args.scale,
-                repeats=default.repeats if args.repeats is None else args.repeats)
+    default = QUICK if options.quick else USUAL
+    size = Size(recipe=default.recipe if options.recipe is None else options.recipe,
+                scale=default.scale if options.scale is None else options.scale,
+                repeats=default.repeats if options.repeats is None else options.repeats)
     if not (0 < size.scale <= 10 and size.repeats >= 1):
         raise TaggingError("--scale must be above 0 and at most 10, and --repeats must be 1 or more.")
     return size
