@@ -188,7 +188,7 @@ def test_a_class_that_loses_all_clips_is_an_error(shop, folders, expect_error):
 
 
 def test_a_clip_is_resampled_whole(shop, folders, monkeypatch):
-    """Pieces that are resampled one by one would be heard to begin and end."""
+    """Pieces that are resampled one by one have audible edges."""
     long = (8000 * np.sin(np.arange(3 * 48_000) / 40)).astype(np.int16)
     write(folders / "Dog/long.wav", long, 48_000)
     monkeypatch.setattr("tagging_lite.audio.LONGEST", 3 * RATE)
