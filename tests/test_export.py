@@ -93,6 +93,7 @@ def test_a_strange_description_is_refused(two, tmp_path, change):
         load_onnx(tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knobs", [
     {"network": "xresnet18"}, {"network": "timm:vit_tiny_patch16_224"}, {"normalise": False, "lighting": 0.0},
     {"window_overlap": 0.0, "top_db": 80.0}])

@@ -133,6 +133,7 @@ def test_the_script_writes_what_predict_does(made, predicted, sample, tmp_path):
     assert abs(found - expected).to_numpy().max() <= 1e-6
 
 
+@pytest.mark.slow
 def test_the_script_hears_views_and_balances_classes_as_the_recipe_says(sample, tmp_path):
     shop = Workshop(tmp_path, sample)
     words = ("--from-scratch", *TINY, "--view-speeds", "0.9", "--balance")

@@ -125,6 +125,7 @@ def test_soft_labels_need_both_sets_at_once(judged, expect_error):
                  "--noisy-labels needs a recipe that trains on both sets at once")
 
 
+@pytest.mark.slow
 def test_what_may_not_judge_says_so(judged, sample, tmp_path, expect_error):
     def relabel(shop: Workshop, run: str, *words: object):
         return shop.call("tools/relabel.py", *shop.options(run), *words)

@@ -88,7 +88,7 @@ class TrainingLogger(Callback):
                  writer: CheckpointWriter, on_epoch: OnEpoch):
         self.title, self.batches, self.valid, self.epochs = title, batches, valid, epochs
         self.log_path, self.writer, self.on_epoch = log_path, writer, on_epoch
-        self.tagger, self.state = batches.model, batches.progress
+        self.audio_model, self.state = batches.model, batches.progress
 
     def before_train(self):
         state = self.state
@@ -135,7 +135,7 @@ class TrainingLogger(Callback):
                 f"{self.title}: the loss is not finite in epoch {self.state.epoch + 1}, batch {step + 1} of "
                 f"{len(self.batches)}, with the clips {shorten(names, len(names))}. The checkpoint of the last good "
                 f"epoch is kept. Check these clips, or train another run with lower "
-                f"--{self.tagger.metadata.stage}.lrs.")
+                f"--{self.audio_model.metadata.stage}.lrs.")
 
     def before_validate(self):
         self.bar.close()
@@ -144,7 +144,7 @@ class TrainingLogger(Callback):
 
     def after_validate(self):
         state, targets = self.state, self.valid.targets
-        logits = distributed.gather_clips(self.pooling.logits(), self.tagger.metadata.recipe.single_crop)
+        logits = distributed.gather_clips(self.pooling.logits(), self.audio_model.metadata.recipe.single_crop)
         if not np.isfinite(logits).all():
             raise TaggingError(f"{self.title}: the predictions are not finite after epoch {state.epoch + 1}. The "
                                "checkpoint of the previous epoch is kept. Train another run with lower learning rates.")
@@ -158,7 +158,7 @@ class TrainingLogger(Callback):
         if distributed.is_main():
             with atomic(self.log_path) as temporary:
                 pd.DataFrame(state.rows).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-            self.writer.write(self.tagger, self.opt.opt, state)
+            self.writer.write(self.audio_model, self.opt.opt, state)
         self.on_epoch(row)
 
 
