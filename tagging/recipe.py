@@ -41,7 +41,7 @@ class AudioKnobs:
     f_min: float = 20.0                 # Lowest frequency of the mel bands, in Hz.
     f_max: float = 20_000.0             # Highest frequency of the mel bands, in Hz. Half the sample rate is the limit.
     top_db: float = 60.0                # Clip the image this many dB below its loudest cell.
-    old_rounding: bool = False          # Round n_fft and hop as before 37d0e82. Set only for runs of that time.
+    old_rounding: bool = False          # Round n_fft and hop as commits before 37d0e82 did, for runs of that time only.
     normalise: bool = True              # Normalise images to mean 0 and deviation 1 of the fold's training clips.
 
 

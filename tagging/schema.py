@@ -59,7 +59,7 @@ def upgrade_knobs(knobs: dict, commit: str | None = None, sample_rate: int = 0) 
         TaggingError: a knob is unknown or missing, or an unknown commit leaves the rounding open.
     """
     if not isinstance(knobs, dict) or not all(isinstance(knobs.get(stage), dict) for stage in STAGES):
-        raise TaggingError(f"The recipe lacks the schedules {shorten(STAGES)}. {REMEDY}")
+        raise TaggingError(f"The recipe has no schedules {shorten(STAGES)}. {REMEDY}")
     result = complete(knobs, "recipe", "", commit)
     for stage in STAGES:
         schedule = {name: value for name, value in rename(knobs[stage], "schedule").items() if name not in RETIRED}
@@ -140,7 +140,7 @@ def upgrade_settings(settings: dict, where: object) -> dict:
     settings = LATER["settings"] | rename(settings, "model")
     missing = {"recipe", "classes", "sample_rate", "initial_weights", "made_by"} - set(settings)
     if missing or not isinstance(settings["made_by"], dict):
-        raise TaggingError(f"{where} lacks {shorten(sorted(missing) or ['made_by'])}. {REMEDY}")
+        raise TaggingError(f"{where} has no {shorten(sorted(missing) or ['made_by'])}. {REMEDY}")
     commit = commit_of(settings["made_by"])
     try:
         recipe = upgrade_knobs(settings["recipe"], commit, settings["sample_rate"])

@@ -24,7 +24,6 @@ from tagging.training.checkpoint import CheckpointWriter, Progress, load_checkpo
 from tagging.training.optimizer import Ranger, decay_groups
 
 pytestmark = pytest.mark.slow       # thousands of generated cases
-
 WEIGHTS_KIND = "hostile test 1"
 TENSORS = {"a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3) / 7, "count": torch.tensor(5)}
 ABOUT = {"name": "Möwe", "sizes": [1, 2.5, None], "deep": {"x": True}}
