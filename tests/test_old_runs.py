@@ -140,8 +140,9 @@ def test_a_knob_that_no_version_knows_is_named(change, words):
 
 @pytest.mark.parametrize("change, words", [
     ({"schema": SCHEMA + 1}, (f"schema {SCHEMA + 1}", f"1 to {SCHEMA}", "newer version")),
-    ({"schema": "two"}, ("schema two",)), ({"schema": None}, ("schema None",)), ({"classes": ...}, ("lacks classes",)),
-    ({"made_by": []}, ("lacks made_by",)), ({"recipe": []}, ("lacks the schedules",))])
+    ({"schema": "two"}, ("schema two",)),
+    ({"schema": None}, ("schema None",)), ({"classes": ...}, ("has no classes",)),
+    ({"made_by": []}, ("has no made_by",)), ({"recipe": []}, ("has no schedules",))])
 def test_settings_of_a_newer_version_or_without_a_key_are_refused(change, words):
     settings = settings_of("15e5621") | change
     settings = {name: value for name, value in settings.items() if value is not ...}

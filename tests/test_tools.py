@@ -92,7 +92,7 @@ def test_a_run_of_another_version_does_not_hide_the_others(copied, monkeypatch, 
     del settings["sample_rate"]
     path.write_text(json.dumps(settings))
     _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models")
-    assert "curated" in out.splitlines()[1] and f"not listed: {path} lacks sample_rate" in out
+    assert "curated" in out.splitlines()[1] and f"not listed: {path} has no sample_rate" in out
 
 
 def test_no_run_at_all_is_an_error(tmp_path, monkeypatch):
