@@ -35,15 +35,20 @@ Training = TypeVar("Training", bound="TrainOptions")
 RENAMED = {"--accumulate": "--micro-batches"}      # old options, which keep working in this version
 GROUPS: dict[str, type] = {"network": NetworkKnobs, "audio": AudioKnobs, "augmentation": AugmentationKnobs,
                            "training": TrainingKnobs, "evaluation": EvaluationKnobs}
-RECIPE_HELP = ("Named recipe that sets the defaults of all knobs below. "
-               + " ".join(f"{name}: {named.summary}" for name, named in NAMED_RECIPES.items()))
+RECIPE_HELP = "\n".join(["Named recipe that sets the defaults of all knobs below.",
+                         *(f"{name}: {named.summary}" for name, named in NAMED_RECIPES.items())])
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRunOptions(ModelsOption, DeviceOption):
-    """The run and how it is computed."""
+class NewRunOptions:
+    """A run to train."""
     run: str                                # Name of the run. Its folder is models/NAME.
     recipe: Annotated[str, tyro.conf.arg(help=RECIPE_HELP)] = "capstone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRunOptions(DeviceOption, ModelsOption, NewRunOptions):
+    """The run and how it is computed."""
     folds: Annotated[tuple[int, ...], shown_default("all")] = ()    # Numbers of the folds to train, from 1.
     devices: Annotated[tuple[str, ...], shown_default("one, --device")] = ()    # Devices that train a fold each: 0 1 2.
     micro_batches: int = 1                  # Number of parts of each batch, trained one after the other to save memory.
