@@ -1,4 +1,4 @@
-"""Average the predictions of all folds of the named runs, with test-time augmentation if wanted -> submissions/"""
+"""Average the predictions of all folds of the named runs, optionally with test-time augmentation -> submissions/"""
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +25,7 @@ from tagging_lite.audio import make_trim
 class RunOptions(ModelsOption, DeviceOption):
     """The runs to predict with."""
     run: tuple[str, ...]                    # Names of one or more runs.
-    stage: Literal["noisy", "curated"] = "curated"      # Stage of the runs. noisy shows the value of stage 1 alone.
+    stage: Literal["noisy", "curated"] = "curated"      # Stage of the runs. noisy predicts with stage 1 alone.
     folds: Annotated[tuple[int, ...], shown_default("all finished ones")] = ()  # Folds whose models are used.
     # Number of views of each clip besides the plain one.
     tta: Annotated[int | None, shown_default("one for each view speed of the recipe", "INT")] = None

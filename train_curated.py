@@ -1,4 +1,4 @@
-"""Stage 2: fine-tune the model of each fold on the curated set -> models/RUN/curated/, models/RUN/report.html"""
+"""Stage 2: train each fold on the curated set, usually from stage 1 -> models/RUN/curated/, models/RUN/report.html"""
 import sys
 
 from tagging.cli import TrainCurated, parse_training, run_script

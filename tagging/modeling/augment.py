@@ -1,6 +1,7 @@
 """Augmentation: every random change between the wave store and the network, for training and for prediction.
 
-To add an augmentation, write a function in `transforms`, a knob in `tagging/recipe.py`, and one line here.
+To add an augmentation, write a function in `transforms`, a knob in `tagging/recipe.py` with its
+entry in `tagging/schema.py`, and one line here.
 """
 import math
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ KIND = KINDS["checkpoint"][-1]
 
 @dataclass
 class Progress:
-    """How far a training is. It needs no random states, because each batch draws from its own seed."""
+    """How far training has progressed. It needs no random states, because each batch draws from its own seed."""
     rows: list[dict] = field(default_factory=list)              # of the log, one for each finished epoch
     step: int = 0                                               # finished steps of the current epoch
     losses: list[torch.Tensor] = field(default_factory=list)    # of these steps

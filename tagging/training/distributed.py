@@ -126,7 +126,7 @@ def all_reduce_gradients(network: nn.Module, loss: torch.Tensor) -> torch.Tensor
     """Replace the gradients by their sums over all ranks. The loss of each rank is its part of the mean of the batch.
 
     This is one all-reduce of one vector. DistributedDataParallel would overlap it with the backward pass, but it
-    averages over ranks, whose shards can differ in size, and would have to know about --micro-batches.
+    averages over ranks, whose shards can differ in size, and would have to handle --micro-batches.
 
     Returns:
         the loss of the whole batch.

@@ -126,7 +126,7 @@ def command(fold: int, device: torch.device) -> list[str]:
 
 
 def environment(device: torch.device, cpus: int) -> dict[str, str]:
-    """Return the environment of a process that trains a fold. Those on CPUs divide the cores, unless the user has."""
+    """Return the environment of a process for a fold. On CPUs they share the cores, unless OMP_NUM_THREADS is set."""
     threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // cpus))} if device.type == "cpu" else {}
     return threads | os.environ | {EVENTS: "1"}
 

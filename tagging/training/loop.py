@@ -1,4 +1,4 @@
-"""Train one model with fastai. This is the only module that knows fastai's training loop.
+"""Train one model with fastai. This is the only module that uses fastai's training loop.
 
 The loss is binary cross-entropy with logits: `nn.BCEWithLogitsLoss` in `build_learner`.
 """

@@ -52,7 +52,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
         TaggingError: data, settings or initial weights are wrong, before any training starts; or folds failed on their
             devices, at the end.
     """
-    if folder.settings_path.exists():       # no command of that time could name it
+    if folder.settings_path.exists():       # older commands had no --old-rounding
         recipe = replace(recipe, old_rounding=folder.recipe().old_rounding)
     start = options.start
     folds = choose_folds(stage, recipe, options)
