@@ -88,7 +88,8 @@ class Recipe(EvaluationKnobs, TrainingKnobs, AugmentationKnobs, AudioKnobs, Netw
         Raises:
             TaggingError: a knob is out of its range. The message names the knob and the range.
         """
-        for name, schedule in (("noisy", self.noisy), ("curated", self.curated)):
+        for name in STAGES:
+            schedule = self.schedule(name)
             lengths = {len(schedule.epochs), len(schedule.lrs), len(schedule.sizes)}
             require(len(lengths) == 1, f"--{name}.epochs, --{name}.lrs and --{name}.sizes must "
                     "have the same number of values, one for each cycle")

@@ -102,24 +102,24 @@ class TrainingBatches:
 
 
 class ValidationBatches:
-    """The windows of the validation clips as batches of images and targets, for the score after each epoch.
+    """The windows of the validation clips as batches of images, for the score after each epoch.
 
-    Under torchrun each process has a share of the clips.
+    There are no targets, so fastai computes no loss of single windows: `TrainingLogger` scores whole clips. Under
+    torchrun each process has a share of the clips.
     """
 
     def __init__(self, model: Model, dataset: ClipDataset):
         recipe = model.metadata.recipe
         self.device = model.device
-        self.clips = distributed.shard_clips(dataset, whole=recipe.single_crop)
-        self.windows = WindowBatches(model, self.clips.store, limit=recipe.epoch_windows)
-        self.targets = torch.from_numpy(self.clips.targets).to(self.device, torch.float32)  # (clips, classes)
+        clips = distributed.shard_clips(dataset, whole=recipe.single_crop)
+        self.windows = WindowBatches(model, clips.store, limit=recipe.epoch_windows)
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for place, images in self.windows:
-            yield images, self.targets[self.windows.clip_of[place]]
+    def __iter__(self) -> Iterator[tuple[torch.Tensor]]:
+        for _, images in self.windows:
+            yield (images,)
 
     def place(self, batch: int) -> slice:
         """Return the slice of the windows that are in a batch."""

@@ -149,8 +149,7 @@ class TrainingLogger(Callback):
             raise TaggingError(f"{self.title}: the predictions are not finite after epoch {state.epoch + 1}. The "
                                "checkpoint of the previous epoch is kept. Train another run with lower learning rates.")
         self.tick()
-        valid_loss = nn.functional.binary_cross_entropy_with_logits(
-            torch.from_numpy(logits), torch.from_numpy(targets).float())
+        valid_loss = self.loss_func(torch.from_numpy(logits), torch.from_numpy(targets).float())
         row = {"epoch": state.epoch + 1, "train_loss": torch.stack(state.losses).mean().item(),
                "valid_loss": valid_loss.item(), "lwlrap": lwlrap(truth=targets, scores=logits),
                "lr": state.lr, "seconds": state.seconds}
@@ -166,7 +165,8 @@ def build_learner(model: Model, train: Sized, valid: Sized, optimizer: Ranger, *
     """Build a fastai Learner around a network.
 
     Args:
-        train, valid: iterables of batches (images, targets) on the device.
+        train: iterable of batches (images, targets) on the device.
+        valid: iterable of batches (images,) on the device.
     """
     # wd_bn_bias: fastai would write into the optimizer's state; decay_groups has excluded biases and norms already.
     learner = Learner(DataLoaders(train, valid), model.network, loss_func=nn.BCEWithLogitsLoss(),

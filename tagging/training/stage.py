@@ -78,6 +78,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
              len(clips), len(competition.classes), beside, store.hours, store.sample_rate, recipe.network,
              describe_device(devices[0]) if len(devices) == 1 else ", ".join(map(str, devices)))
     failures: dict[int, str] = {}
+    scores = None
     if len(devices) > 1:
         missing = [fold for fold in folds if not is_finished(folder, fold)]
         failures = FoldLauncher(stage, missing, devices, sum(recipe.schedule(stage).epochs)).run()
@@ -93,9 +94,9 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
                 if distributed.world_size() > 1:
                     distributed.sync_stop()
             if distributed.is_main():
-                folder.update_scores()
+                scores = folder.update_scores()
     if distributed.is_main() and folder.finished_folds():
-        log_scores(stage, folder)
+        log_scores(stage, folder, scores or folder.update_scores())
     if failures:
         raise TaggingError("".join(f"{stage} fold {fold} failed: {reason}\n" for fold, reason in failures.items())
                            + "Run the same command again to train the missing folds.")
@@ -122,7 +123,7 @@ def choose_folds(stage: str, recipe: Recipe, options: StageOptions) -> tuple[int
 
 
 def is_finished(folder: StageFolder, fold: int) -> bool:
-    """Whether a fold is finished. This is logged."""
+    """Whether a fold is finished. If so, log it and remove a checkpoint that is left."""
     finished = fold in folder.finished_folds()
     if finished:
         log.info("fold %d is finished: %s", fold, folder.weights(fold))
@@ -210,8 +211,7 @@ def load_initial(start: StageFolder, folds: tuple[int, ...], classes: tuple[str,
     return initial
 
 
-def log_scores(stage: str, folder: StageFolder) -> None:
-    scores = folder.update_scores()
+def log_scores(stage: str, folder: StageFolder, scores: dict) -> None:
     lines = [f"\n{stage} stage of {folder.run}, out-of-fold lwlrap"]
     lines += [f"  fold {fold}   {score:.5f}" for fold, score in scores["folds"].items()]
     spread = "" if scores["spread"] is None else f" +- {scores['spread']:.5f}"
