@@ -3,12 +3,13 @@
 # make test    all tests
 # make lint    ruff, mypy, and which package may import which
 # make check   lint and all tests
+# make fastaudio-parity   our transforms against fastaudio's own, in an environment of their own
 PYTHON ?= python3
 BIN := .venv/bin
 DATA := data/sample
 RUN := demo
 
-.PHONY: demo clean-demo quick test lint check constraints
+.PHONY: demo clean-demo quick test lint check constraints fastaudio-parity
 
 # Installed again only when the requirements change. The stamp is touched last, so an interrupted install does not count.
 .venv/installed: requirements.txt requirements-tools.txt requirements-dev.txt constraints.txt tagging_lite/requirements.txt tagging_lite/requirements-serve.txt
@@ -48,6 +49,16 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 check: lint test
+
+# These versions were tried on Python 3.11 only. The head of their file says why --no-deps.
+.venv-fastaudio/installed: tools/fastaudio_parity/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("error: The environment of fastaudio needs Python 3.11, and $(PYTHON) is " + sys.version.split()[0] + ". Choose another with make PYTHON=python3.11 fastaudio-parity")'
+	$(PYTHON) -m venv --clear .venv-fastaudio
+	.venv-fastaudio/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+fastaudio-parity: .venv/installed .venv-fastaudio/installed
+	$(BIN)/python -m tools.fastaudio_parity --write
 
 # The versions that were tested. Run it after a change of the requirements, in a fresh .venv.
 constraints:

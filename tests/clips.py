@@ -1,4 +1,5 @@
-"""Clips of noise on disk, for the tests of what reads them."""
+"""Clips of noise on disk, for the tests of what reads them, and the recordings that fastaudio's arrays belong to."""
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,9 +8,12 @@ import soundfile
 
 from tagging.data import waveforms
 from tagging.data.competition import Clips
+from tools.fastaudio_parity.arrays import read_arrays
 
 RATE = 16_000
 MARGIN = 12_000
+PARITY = Path(__file__).parent / "data" / "parity.npz"
+STORED = read_arrays(PARITY)        # `make fastaudio-parity` writes them
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from clips import STORED
 
 from tagging.modeling.transforms import MIX_DB, change_speed, lighting, mask_freq, mask_time, mix_waves, mixup, resize
 
@@ -41,6 +42,21 @@ def test_a_mask_of_one_width_covers_it_exactly_and_reaches_every_place(mask, axi
     runs = masked_runs(images, mask(images, (8, 8), seeded()), axis)
     assert {width for _, width in runs} == {8}
     assert {start for start, _ in runs} == set(range(13))          # from the first to the last, and between
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_masks_equal_those_of_fastaudio(name, monkeypatch):
+    """MaskTime and then MaskFreq, both 8 wide, with the same draws. The second is filled with the mean after the first.
+    """
+    image = torch.from_numpy(STORED[name].logmel).float()[None, None]
+    expected = image.clone()
+    for mask, (start, fill) in zip((mask_time, mask_freq), STORED[name].masks.tolist()):
+        start = int(start)
+        columns = expected if mask is mask_time else expected.mT
+        columns[..., start:start + 8] = fill
+        monkeypatch.setattr(torch, "rand", lambda *shape, start=start, **_: torch.full(shape, (start + 0.5) / 121))
+        image = mask(image, (8, 8), seeded())
+    torch.testing.assert_close(image, expected, atol=5e-3, rtol=0)
 
 
 @both_masks
