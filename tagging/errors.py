@@ -2,9 +2,9 @@
 import difflib
 from collections.abc import Sequence
 
-from tagging_lite.errors import SoundError, TaggingError, shorten
+from tagging_lite.errors import SoundError, TaggingError, list_notes, shorten
 
-__all__ = ["SoundError", "TaggingError", "did_you_mean", "shorten"]
+__all__ = ["SoundError", "TaggingError", "did_you_mean", "list_notes", "shorten"]
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:

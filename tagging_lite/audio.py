@@ -1,23 +1,18 @@
-"""Decode, check, trim and resample sound files."""
+"""Check, mix, resample and trim the samples of sound files."""
 import math
-import os
-import stat
-import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import soundfile
+import soxr
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tagging_lite.decoding.sound import BLOCK, CLIPPED, decode, open_sound
 from tagging_lite.errors import SoundError
 
-BLOCK = 1_000_000       # samples that are decoded at a time
 LONGEST = 16_000_000    # samples of a clip, 6 minutes at 44.1 kHz; a few kilobytes of flac can contain hours of silence
-RATES = 1_000, 400_000  # lowest and highest sample rate, Hz
 
 
 @dataclass(frozen=True)
@@ -55,99 +50,77 @@ def make_trim(trim_db: float) -> RemoveSilence | None:
     return RemoveSilence(threshold=trim_db) if trim_db else None
 
 
-def load_clip(path: Path, trim: RemoveSilence | None) -> tuple[np.ndarray, int, str]:
+class LoadedClip(NamedTuple):
+    """A decoded clip of a competition."""
+    wave: np.ndarray        # (samples,) int16, empty if the clip cannot be used
+    rate: int               # Hz, 0 if the clip cannot be used
+    fault: str              # the reason why the clip cannot be used, or ""
+    notes: tuple[str, ...]  # remarks, such as that samples were scaled
+
+
+def load_clip(path: Path, trim: RemoveSilence | None) -> LoadedClip:
     """Decode and trim one clip of a competition. It must be mono.
 
     Args:
         trim: None keeps the silence.
-    Returns:
-        wave: (samples,) int16, empty if the clip cannot be used.
-        rate: Hz, 0 if the clip cannot be used.
-        fault: the reason why the clip cannot be used, or "".
     """
     try:
-        with open_sound(path) as file:
-            if file.channels != 1:
-                raise SoundError(f"{file.channels} channels, but a clip must be mono")
-            if file.frames > LONGEST:
-                raise SoundError(f"too long: {file.frames} samples, but at most {LONGEST} are allowed")
-            wave = concatenate(block[:, 0] for block in decode(file))
+        with open_sound(path) as sound:
+            if sound.channels != 1:
+                raise SoundError(f"{sound.channels} channels, but a clip must be mono")
+            blocks, count = [], sound.frames or 0
+            for block in decode(sound) if count <= LONGEST else ():
+                blocks.append(block[:, 0])
+                count = max(count, sum(map(len, blocks)))
+                if count > LONGEST:
+                    break
+            if count > LONGEST:
+                raise SoundError(f"too long: {count} samples, but at most {LONGEST} are allowed")
+            wave = concatenate(blocks)
             require_sound(wave)
-            return trim_silence(wave, file.samplerate, trim), file.samplerate, ""
+            return LoadedClip(trim_silence(wave, sound.samplerate, trim), sound.samplerate, "", tuple(sound.notes))
     except SoundError as error:
-        return concatenate(()), 0, str(error)
+        return LoadedClip(concatenate(()), 0, str(error), ())
 
 
-def read_mono(path: Path, sample_rate: int, longest: float = math.inf) -> Iterator[np.ndarray]:
+def read_mono(path: Path, sample_rate: int, longest: float = math.inf,
+              notes: list[str] | None = None) -> Iterator[np.ndarray]:
     """Read a sound file of any length and format, mixed to one channel and resampled. The use of memory is bounded.
 
     Args:
         sample_rate: Hz of the samples to return.
         longest: greatest length of the file, in seconds.
+        notes: remarks are added to it, such as that samples were scaled.
     Yields:
         (samples,) int16, pieces of whole seconds. A file of up to 6 minutes at 44.1 kHz is one piece.
     Raises:
         SoundError: the file cannot be used, or is too long.
     """
-    with open_sound(path) as file:
-        rate = file.samplerate
-        if file.frames > longest * rate:
-            raise SoundError(f"{file.frames / rate:.0f} seconds long, where at most {longest:.0f} are taken")
+    remarks: list[str] = []
+    with open_sound(path) as sound:
+        rate = sound.samplerate
+
+        def check_length(samples: int) -> None:
+            if samples > longest * rate:
+                raise SoundError(f"{samples / rate:.0f} seconds long, where at most {longest:.0f} are taken")
+
+        check_length(sound.frames or 0)
         size = max(1, LONGEST // max(rate, sample_rate)) * rate          # samples of a piece before resampling
         blocks: list[np.ndarray] = []
-        count = 0
-        for block in decode(file):
-            mono = np.round(block.mean(1)).astype(np.int16) if file.channels > 1 else block[:, 0]
+        count = total = 0
+        for block in decode(sound):
+            mono = np.round(block.mean(1)).astype(np.int16) if sound.channels > 1 else block[:, 0]
             blocks.append(mono)
-            count += len(mono)
+            count, total = count + len(mono), total + len(mono)
+            check_length(total)
             if count >= size:
                 wave = concatenate(blocks)
-                yield resample(wave[:size], rate, sample_rate)
+                yield resample(wave[:size], rate, sample_rate, remarks)
                 blocks, count = [wave[size:]], count - size
         if count:
-            yield resample(concatenate(blocks), rate, sample_rate)
-
-
-@contextmanager
-def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a sound file and check its header.
-
-    Raises:
-        SoundError: the file cannot be used. Errors within the `with` block are included.
-    """
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):         # reading from a pipe could wait forever
-            raise SoundError("not a regular file")
-        if fault := riff_fault(path):
-            raise SoundError(fault)
-        with soundfile.SoundFile(path) as file:
-            if not RATES[0] <= file.samplerate <= RATES[1]:
-                raise SoundError(f"a sample rate of {file.samplerate} Hz, but it must be from {RATES[0]} to "
-                                 f"{RATES[1]} Hz")
-            yield file
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:     # TypeError: a .raw file
-        raise SoundError(f"unreadable ({error})") from error
-
-
-def decode(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Decode a file in blocks, because its header can claim more samples than fit into the memory.
-
-    Yields:
-        (samples, channels) int16.
-    Raises:
-        SoundError: the file is cut short, or has samples that are not finite.
-    """
-    # libsndfile does not scale floats if integers are requested.
-    kind, samples = "int16" if file.subtype == "PCM_16" else "float32", 0
-    while len(block := file.read(max(1, BLOCK // file.channels), dtype=kind, always_2d=True)):
-        if kind == "float32":
-            if not np.isfinite(block).all():
-                raise SoundError("some samples are not finite numbers")
-            block = np.round(np.clip(block, -1, 32767 / 32768) * 32768).astype(np.int16)
-        samples += len(block)
-        yield block
-    if samples < file.frames:
-        raise SoundError(f"cut short: {file.frames - samples} of {file.frames} samples are missing")
+            yield resample(concatenate(blocks), rate, sample_rate, remarks)
+        if notes is not None:
+            notes += dict.fromkeys([*sound.notes, *remarks])
 
 
 def concatenate(blocks: Iterable[np.ndarray]) -> np.ndarray:
@@ -175,57 +148,27 @@ def trim_silence(wave: np.ndarray, sample_rate: int, trim: RemoveSilence | None)
     return wave[slice(*trim.bounds(wave, sample_rate))] if trim else wave
 
 
-def resample(wave: np.ndarray, old: int, new: int) -> np.ndarray:
-    """Change the sample rate by interpolation with a windowed sinc, equal to torchaudio's `resample`.
+def resample(wave: np.ndarray, old: int, new: int, notes: list[str] | None = None) -> np.ndarray:
+    """Change the sample rate with soxr in high quality.
 
-    The ratio of the rates is rounded to a fraction of whole numbers up to 2000. The rounding is exact for all rates in
-    use, and off by at most 0.05 % for others. The exact ratio of 44,100 and 44,101 Hz would need a table of gigabytes.
-    Smith, "Digital Audio Resampling", https://ccrma.stanford.edu/~jos/resample/.
+    The mean is left as it is, so that a constant signal stays constant, without edges where it begins and ends.
 
     Args:
         wave: (samples,) int16.
         old, new: Hz.
+        notes: a remark is added to it if samples get beyond full scale and are clipped.
     Returns:
-        (ceil(samples * new / old),) int16.
+        (about samples * new / old, and at least one,) int16.
     """
-    ratio = Fraction(new, old)
-    ratio = ratio.limit_denominator(2000) if ratio <= 1 else 1 / (1 / ratio).limit_denominator(2000)
-    new, old = ratio.as_integer_ratio()
     if new == old or not len(wave):
         return wave
-    cutoff, crossings = 0.99 * min(old, new), 6         # torchaudio's rolloff, and its zero crossings on each side
-    half = math.ceil(crossings * old / cutoff)                                          # samples on each side
-    times = -np.arange(new)[:, None] / new + np.arange(-half, half + old)[None] / old   # (new, taps)
-    times = np.clip(times * cutoff, -crossings, crossings)
-    kernels = (np.sinc(times) * np.cos(times * np.pi / crossings / 2) ** 2 * cutoff / old).astype(np.float32)
-    padded = np.pad(wave, (half, half + old))
-    frames = sliding_window_view(padded, kernels.shape[1])[::old]                       # (frames, taps)
-    rows = max(1, BLOCK // kernels.shape[1])
-    blocks = [np.clip(np.round(frames[first:first + rows].astype(np.float32) @ kernels.T), -32768, 32767)
-              .astype(np.int16).ravel() for first in range(0, len(frames), rows)]       # (rows * new,) each
-    return np.concatenate(blocks)[:math.ceil(len(wave) * new / old)]
-
-
-def riff_fault(path: Path) -> str:
-    """Return why a WAV file is incomplete, or "" if it is complete or has another format.
-
-    libsndfile reads a truncated WAV file without an error.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if not size:
-            return "0 bytes"
-        if file.read(4) != b"RIFF":
-            return ""                   # another format, which libsndfile checks
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            if name == b"data":
-                # Programs that write to a pipe leave 0 or the largest number as the length.
-                missing = length - (size - file.tell()) if length not in (0, 0xFFFFFFFF) else 0
-                return f"cut short: {missing} of {length} bytes are missing" if missing > 0 else ""
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return "cut short: it has no data chunk"
+    mean, pieces, clipped = np.float32(wave.mean()), [], False
+    stream = soxr.ResampleStream(old, new, 1, dtype="float32", quality="HQ")
+    for start in range(0, len(wave), BLOCK):        # in blocks, because floats take twice the memory
+        block = wave[start:start + BLOCK].astype(np.float32) - mean
+        changed = stream.resample_chunk(block, last=start + BLOCK >= len(wave)) + mean
+        clipped |= bool((np.abs(changed) > 32768).any())
+        pieces.append(np.clip(np.round(changed), -32768, 32767).astype(np.int16))
+    if clipped and notes is not None:
+        notes.append(CLIPPED)
+    return concatenate(pieces) if any(map(len, pieces)) else wave[:1]       # nothing is left of a sample or two

@@ -1,5 +1,5 @@
 """The exceptions of both packages."""
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class TaggingError(Exception):
@@ -8,6 +8,20 @@ class TaggingError(Exception):
 
 class SoundError(TaggingError):
     """A sound file that cannot be used. The message gives the reason. The caller adds the name of the file."""
+
+
+def list_notes(notes: Iterable[tuple[object, Iterable[str]]]) -> list[str]:
+    """Return a line for each remark, with the number and the names of the files to which it applies.
+
+    Args:
+        notes: files, and the remarks on each.
+    """
+    files: dict[str, list[object]] = {}
+    for file, remarks in notes:
+        for remark in remarks:
+            files.setdefault(remark, []).append(file)
+    return [f"note: {len(names)} {'file' if len(names) == 1 else 'files'}: {remark} ({shorten(names)})"
+            for remark, names in files.items()]
 
 
 def shorten(items: Sequence[object], limit: int = 10) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from tagging_lite.audio import RATES
+from tagging_lite.cores import available_cores
+from tagging_lite.decoding.sound import RATES
 from tagging_lite.errors import TaggingError
 from tagging_lite.tagger import ModelInfo, Tagger
 
@@ -19,7 +20,7 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
     """Load a model that `tools.export` wrote.
 
     Args:
-        threads: number of threads for one inference. 0 is onnxruntime's default.
+        threads: number of threads for one inference. 0 takes all cores that this process may use.
     Raises:
         TaggingError: the file is missing, damaged or of another kind.
     """
@@ -48,14 +49,15 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Open an exported model on the CPU, and check its kind.
 
     Args:
-        threads: number of threads for one inference. 0 is onnxruntime's default.
+        threads: number of threads for one inference. 0 takes all cores that this process may use.
     Raises:
         TaggingError: the file is missing, damaged or of another kind.
     """
     if not Path(path).is_file():
         raise TaggingError(f"{path} is missing. {REMEDY}")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3       # 3: errors only
+    options.log_severity_level = 3      # errors only
+    options.intra_op_num_threads = threads or available_cores()
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:      # onnxruntime has one exception type for each of its codes, and does not export them

@@ -30,6 +30,7 @@ class TagResult:
     probabilities: np.ndarray          # (classes,)
     seconds: float                     # length of the file
     timeline: np.ndarray | None        # (seconds, classes), None unless requested
+    notes: tuple[str, ...] = ()        # remarks on the file, such as that samples were scaled
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Tagger:
         pooled: np.ndarray | None = None
         windows, samples = 0, 0
         rows: list[np.ndarray] = []
-        for wave in read_mono(path, info.sample_rate, longest):
+        notes: list[str] = []
+        for wave in read_mono(path, info.sample_rate, longest, notes):
             samples += len(wave)
             if timeline:
                 starts = second_windows(len(wave), info.window, info.sample_rate)
@@ -71,7 +73,7 @@ class Tagger:
         if pooled is None:
             raise SoundError("all silence" if samples else "no samples")
         return TagResult(mean_probability(pooled if maximum else pooled / windows), samples / info.sample_rate,
-                         np.concatenate(rows) if timeline else None)
+                         np.concatenate(rows) if timeline else None, tuple(notes))
 
     def tag(self, wave: np.ndarray) -> np.ndarray:
         """Tag samples without trimming them.
@@ -111,7 +113,9 @@ class Tagger:
             return [{"tag": name, "probability": round(value, 6)}
                     for name, value in self.top_tags(probabilities, top, threshold)]
 
-        description = {"seconds": round(result.seconds, 3), "tags": tags(result.probabilities)}
+        description: dict[str, object] = {"seconds": round(result.seconds, 3), "tags": tags(result.probabilities)}
+        if result.notes:
+            description["notes"] = list(result.notes)
         if result.timeline is not None:
             description["timeline"] = [{"second": second, "tags": tags(row)}
                                        for second, row in enumerate(result.timeline)]

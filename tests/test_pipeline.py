@@ -1,6 +1,5 @@
 """The whole path through the real scripts, on a small synthetic competition."""
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from tagging.data.competition import open_competition
 from tagging.data.tables import read_labels, read_scores
 from tagging.data.waveforms import open_store
+from tagging.utils import progress
 from tagging_lite.audio import RemoveSilence
 
 
@@ -83,7 +83,7 @@ def test_the_store_is_the_same_for_any_number_of_decoding_threads(sample, tmp_pa
     clips = open_competition(sample).clips("noisy")
     stores = []
     for threads in (1, 2, 7):
-        monkeypatch.setattr(os, "cpu_count", lambda count=threads: count)
+        monkeypatch.setattr(progress, "available_cores", lambda count=threads: count)
         open_store(clips, RemoveSilence(), tmp_path / str(threads))
         (folder,) = (tmp_path / str(threads)).glob("noisy-*")
         stores.append([(folder / name).read_bytes() for name in ("samples.i16", "index.json")])

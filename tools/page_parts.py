@@ -43,7 +43,7 @@ def clip_player() -> list[gr.components.Component]:
 
 def play(path: Path) -> tuple[tuple[int, np.ndarray] | None, str]:
     """Return the sound of a clip, and its picture or the reason why it cannot be used."""
-    wave, rate, fault = load_clip(path, None)
+    wave, rate, fault, _ = load_clip(path, None)
     if fault:
         return None, html.escape(f"{path.name}: {fault}")
     return (rate, wave), picture(log_mel_figure(wave, rate, path.name))

@@ -14,15 +14,16 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tagging.data.competition import Clips
-from tagging.errors import TaggingError
+from tagging.errors import TaggingError, list_notes
 from tagging.utils.files import fingerprint, read_json, write_json
 from tagging.utils.locks import file_lock
 from tagging.utils.progress import map_files
 from tagging_lite.audio import RemoveSilence, load_clip
+from tagging_lite.cores import available_cores
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3              # increase it when the layout or the content of the store changes
+FORMAT = 4              # increase it when the layout or the content of the store changes
 LISTED = 200            # faulty clips listed in a message
 MARGIN = 4_000_000      # zero samples before the first and after the last clip: no crop reads outside the file
 
@@ -36,6 +37,7 @@ class WaveStore:
     offsets: np.ndarray         # (clips,) the first sample of each clip
     checksums: np.ndarray       # (clips,) CRC-32 of each clip's samples
     faults: dict[str, str]      # the name of each clip that cannot be used, and the reason
+    notes: dict[str, list[str]]     # the names of some clips, and remarks, such as that samples were scaled
 
     @classmethod
     def open(cls, folder: Path) -> "WaveStore":
@@ -56,12 +58,12 @@ class WaveStore:
             raise TaggingError(f"{path} is damaged: its size should be {2 * expected} bytes.")
         samples = np.memmap(path, np.int16, mode="r")
         # All cores read the whole file. Training needs it in the page cache in any case.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             found = pool.map(lambda clip: zlib.crc32(samples[clip[0]:clip[0] + clip[1]]), zip(offsets, lengths))
             wrong = sum(one != other for one, other in zip(found, checksums, strict=True))
         if wrong:
             raise TaggingError(f"{path} is damaged: the checksums of {wrong} clips are wrong.")
-        return cls(samples, index["sample_rate"], lengths, offsets, checksums, index["faults"])
+        return cls(samples, index["sample_rate"], lengths, offsets, checksums, index["faults"], index["notes"])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -172,6 +174,8 @@ def open_store(clips: Clips, trim: RemoveSilence | None, cache: Path, *, skip_ba
             raise TaggingError(f"{len(store.faults)} of {len(clips)} clips named in {clips.csv} cannot be used:\n"
                                f"{listed}\nFix the files, or drop these clips with --skip-bad-clips.")
         log.info("left out %d %s clips:\n%s", len(store.faults), clips.split, listed)
+    for line in list_notes(store.notes.items()):
+        log.info("%s", line)
     good = ~clips.fnames.isin(list(store.faults))
     if not good.any():
         raise TaggingError(f"No clip of {clips.csv} can be used.")
@@ -198,15 +202,18 @@ def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     lengths, rates, checksums = [], [], []
     faults: dict[str, str] = {}
+    notes: dict[str, list[str]] = {}
     try:
         shutil.rmtree(partial, ignore_errors=True)          # left by a process that was killed
         partial.mkdir(parents=True)
         with open(partial / "samples.i16", "wb") as file:
             file.write(bytes(2 * MARGIN))
             loaded = map_files(lambda path: load_clip(path, trim), clips.paths, f"decoding {clips.split} clips")
-            for fname, (wave, rate, fault) in zip(clips.fnames, loaded):
+            for fname, (wave, rate, fault, remarks) in zip(clips.fnames, loaded):
                 if fault:
                     faults[fname] = fault
+                if remarks:
+                    notes[fname] = list(remarks)
                 rates.append(rate)
                 lengths.append(len(wave))
                 checksums.append(zlib.crc32(wave))
@@ -219,7 +226,8 @@ def build_store(clips: Clips, trim: RemoveSilence | None, folder: Path) -> None:
         for fname, rate in zip(clips.fnames, rates):
             if rate and rate != sample_rate:
                 faults.setdefault(fname, f"{rate} Hz where most clips have {sample_rate} Hz")
-        index = {"sample_rate": sample_rate, "lengths": lengths, "checksums": checksums, "faults": faults}
+        index = {"sample_rate": sample_rate, "lengths": lengths, "checksums": checksums, "faults": faults,
+                 "notes": notes}
         write_json(partial / "index.json", index | {"fingerprint": fingerprint(index)})
         shutil.rmtree(folder, ignore_errors=True)           # a damaged one
         partial.rename(folder)

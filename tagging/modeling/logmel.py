@@ -4,7 +4,7 @@ from torch import nn
 from torchaudio.functional import melscale_fbanks
 
 from tagging.recipe import Recipe, require
-from tagging_lite.audio import RATES
+from tagging_lite.decoding.sound import RATES
 
 
 def as_float(waves: torch.Tensor) -> torch.Tensor:

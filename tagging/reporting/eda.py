@@ -13,7 +13,8 @@ from tagging.data.competition import Clips, Competition
 from tagging.data.tables import label_texts
 from tagging.errors import SoundError, TaggingError
 from tagging.utils.progress import map_files
-from tagging_lite.audio import RemoveSilence, load_clip, open_sound
+from tagging_lite.audio import RemoveSilence, load_clip
+from tagging_lite.decoding.sound import open_sound
 
 FRAME = RemoveSilence.frame_length      # samples
 COLUMNS = ("seconds", "sample_rate", "format", "channels", "silence_start", "silence_end", "noise_floor", "peak",
@@ -65,7 +66,7 @@ def measure_sounds(clips: Clips, trim: RemoveSilence) -> pd.DataFrame:
 
 def measure_clip(path: Path, trim: RemoveSilence) -> dict[str, object]:
     """Return a row of `measure_sounds`. If the clip cannot be used, the row has only the values of the header."""
-    wave, rate, fault = load_clip(path, None)
+    wave, rate, fault, _ = load_clip(path, None)
     row: dict[str, object] = {"fault": fault}
     with suppress(SoundError), open_sound(path) as file:        # `fault` already gives the reason
         row |= {"sample_rate": file.samplerate, "format": file.subtype, "channels": file.channels}

@@ -162,7 +162,7 @@ def worst_clips_section(folder: StageFolder, competition: Competition, truth: pd
     for fname, labels, precision in zip(table.index[:WORST], table.labels, table.precision):
         bars = prediction_bars(truth.loc[fname], predictions.loc[fname])
         bars.set_size_inches(6, 2.6)            # half of the page: the figures of a clip are side by side
-        wave, rate, fault = load_clip(home / fname, trim)
+        wave, rate, fault, _ = load_clip(home / fname, trim)
         sound: Block = f"There is no spectrogram: {fault}."
         if not fault:
             sound = log_mel_figure(wave, rate)

@@ -11,14 +11,17 @@ import torch
 import torch.distributed as dist
 
 from tagging.errors import TaggingError
+from tagging_lite.cores import available_cores
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`. "auto" is the GPU if there is one.
+    """Return the device called `name`. "auto" is the GPU if there is one. On a CPU, use the cores that may be used.
 
     Raises:
         TaggingError: this machine has no such device.
     """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,10 +1,11 @@
 """Work through many files on all cores, with a progress bar."""
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from tagging_lite.cores import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,7 +21,7 @@ def map_files(function: Callable[[Item], Result], items: Sequence[Item], title: 
     Args:
         title: of the progress bar.
     """
-    threads = os.cpu_count() or 1
+    threads = available_cores()
     with (ThreadPoolExecutor(threads) as pool,
           tqdm(total=len(items), desc=title, unit="clip", disable=None) as bar):
         for first in range(0, len(items), CHUNK * threads):

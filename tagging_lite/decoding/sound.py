@@ -1,0 +1,226 @@
+"""Open a sound file of any format, and decode it to 16-bit samples.
+
+libsndfile decodes. Where it would take a wrong header for the truth, it gets the file with a corrected one: see
+`chunks` (WAV and its relatives), `mpeg` and `ogg_flac`. PyAV, if it is installed, reads the formats that libsndfile
+does not know: see `ffmpeg`.
+"""
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import soundfile
+
+from tagging_lite.decoding.chunks import find_samples
+from tagging_lite.decoding.ffmpeg import open_with_ffmpeg
+from tagging_lite.decoding.mpeg import correct_length, read_stream, starts_as_mpeg
+from tagging_lite.decoding.ogg_flac import flac_streams, is_flac, ogg_streams
+from tagging_lite.decoding.views import Data, View, map_file
+from tagging_lite.errors import SoundError
+
+BLOCK = 1_000_000       # samples that are decoded at a time
+RATES = 1_000, 400_000  # lowest and highest sample rate, Hz
+LOUDEST = 16            # a mix of floating-point samples can get beyond full scale, but not beyond this
+WHOLE = {2.0**15: 16, 2.0**23: 24, 2.0**31: 32}     # full scale of integers, and their bits
+DELAY = 529             # samples
+RESERVOIR = 12          # MPEG frames at the start of a cut stream that can need earlier ones, which are missing
+CLIPPED = "some samples were above full scale and were clipped"
+
+
+class Sound(Protocol):
+    """An open sound file."""
+    samplerate: int         # Hz
+    channels: int
+    frames: int | None      # samples of each channel, None if the length is not known before the end
+    floats: bool            # whether the file contains floating-point samples, which can be beyond full scale
+    subtype: str            # how the samples are coded
+    notes: list[str]        # remarks for the user, complete when the sound is decoded
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Decode the file from its start: (samples, channels) int16 or float32."""
+
+
+class SndfileSound:
+    """A `Sound` that libsndfile decodes. It can consist of several parts, one after the other.
+
+    Args:
+        parts: descriptors, names, or files, each with the number of samples to read from it. None reads all.
+        tolerance: number of samples that may be missing at the end.
+    Raises:
+        soundfile.LibsndfileError: libsndfile does not read the file.
+        SoundError: the parts differ in rate or channels.
+    """
+
+    def __init__(self, stack: ExitStack, parts: Sequence[tuple[str | int | View, int | None]], notes: list[str],
+                 tolerance: int = 0):
+        files = [stack.enter_context(soundfile.SoundFile(file, closefd=False)) for file, _ in parts]
+        self.parts = [(file, file.frames if limit is None else limit) for file, (_, limit) in zip(files, parts)]
+        if len({(file.samplerate, file.channels) for file in files}) > 1:
+            raise SoundError(f"its {len(files)} streams differ in sample rate or channels; split it")
+        self.samplerate, self.channels = files[0].samplerate, files[0].channels
+        self.frames = sum(frames for _, frames in self.parts)
+        self.subtype = files[0].subtype
+        self.floats = self.subtype in ("FLOAT", "DOUBLE")
+        # libsndfile does not scale floats if integers are requested.
+        self.dtype = "int16" if self.subtype == "PCM_16" else "float32"
+        self.notes, self.tolerance = notes, tolerance
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        total = 0
+        for file, frames in self.parts:
+            count, size = 0, max(1, BLOCK // self.channels)
+            if file.tell():
+                file.seek(0)
+            while len(block := file.read(min(size, frames - count), dtype=self.dtype, always_2d=True)):
+                count += len(block)
+                yield block
+            total += count
+        if total < self.frames - self.tolerance:
+            raise SoundError(f"cut short: {self.frames - total} of {self.frames} samples are missing")
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[Sound]:
+    """Open a sound file and check its header.
+
+    Raises:
+        SoundError: the file cannot be used. Errors within the `with` block are included.
+    """
+    with ExitStack() as stack:
+        try:
+            if not stat.S_ISREG(Path(path).stat().st_mode):         # reading from a pipe could wait forever
+                raise SoundError("not a regular file")
+            file = stack.enter_context(open(path, "rb"))
+            data = stack.enter_context(map_file(file))
+            if not len(data):
+                raise SoundError("0 bytes")
+            sound = find_decoder(file, data, stack)
+            if not RATES[0] <= sound.samplerate <= RATES[1]:
+                raise SoundError(f"a sample rate of {sound.samplerate} Hz, but it must be from {RATES[0]} to "
+                                 f"{RATES[1]} Hz")
+            yield sound
+        except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:     # TypeError: a .raw file
+            raise SoundError(f"unreadable ({error})") from error
+
+
+def find_decoder(file: BinaryIO, data: Data, stack: ExitStack) -> Sound:
+    """Choose what decodes a file.
+
+    Args:
+        data: the content of the file.
+        stack: closes what is opened.
+    Raises:
+        SoundError: the file is cut short or damaged, or has a format that nothing decodes.
+        soundfile.LibsndfileError: as `SoundError`.
+    """
+    # Not the name: libsndfile would take its suffix for the format, and try a file ._name beside it.
+    whole = file.name if os.name == "nt" else file.fileno()
+    if starts_as_mpeg(data):
+        return open_mpeg(data, stack, whole)
+    views: list[View] = []
+    notes: list[str] = []
+    flac, samples = is_flac(data), find_samples(data)
+    if samples and samples.mpeg:
+        return open_mpeg(data[samples.start:samples.start + samples.size], stack)
+    if samples:
+        views, notes = [samples.view] if samples.view else [], samples.notes
+    elif flac:
+        views = flac_streams(data)
+    elif data[:4] == b"OggS":
+        views, notes = ogg_streams(data)
+    try:
+        return SndfileSound(stack, [(stack.enter_context(view), None) for view in views] or [(whole, None)], notes)
+    except soundfile.LibsndfileError as error:
+        if not (samples or flac) and read_stream(data):         # MPEG audio after something else
+            return open_mpeg(data, stack)
+        return stack.enter_context(open_with_ffmpeg(file, error.error_string))
+
+
+def open_mpeg(data: Data, stack: ExitStack, whole: str | int | None = None) -> Sound:
+    """Open MPEG audio with its true length, which libsndfile takes from a header or estimates.
+
+    Args:
+        whole: name or descriptor of the file if it is nothing but MPEG audio.
+    Raises:
+        SoundError: it is cut short, or its sample rate changes.
+        soundfile.LibsndfileError: libsndfile does not read it.
+    """
+    stream = read_stream(data)
+    if stream is None:
+        raise SoundError("unreadable (no MPEG frames)")
+    view = correct_length(data, stream)
+    as_it_is: str | int | View = stack.enter_context(View(memoryview(data)[stream.first:])) if whole is None else whole
+    parts: list[tuple[str | int | View, int | None]] = [(as_it_is, None)]
+    if view and stream.layer == 3:
+        # After a header without the delay of the encoder, libmpg123 drops the first samples, its own delay.
+        parts = [(as_it_is, DELAY), (view, None)] if stream.xing is None else [(view, None)]
+    elif view:
+        parts = [(view, stream.frames * stream.samples)]
+    if view:
+        stack.enter_context(view)
+    return SndfileSound(stack, parts, [], RESERVOIR * stream.samples)
+
+
+def decode(sound: Sound) -> Iterator[np.ndarray]:
+    """Decode a sound in blocks, because a file can contain more samples than fit into the memory.
+
+    Floating-point samples beyond full scale are scaled, see `find_scale`. Samples that only the decoder of a compressed
+    format brings beyond full scale are clipped. `sound.notes` tells both.
+
+    Yields:
+        (samples, channels) int16.
+    Raises:
+        SoundError: the file is cut short, or its samples have no clear meaning.
+    """
+    scale, clipped = find_scale(sound) if sound.floats else 1.0, False
+    for block in sound.blocks():
+        if block.dtype != np.int16:
+            check_finite(block)
+            block = block / np.float32(scale)
+            clipped |= bool(np.abs(block).max(initial=0) > 1)
+            block = np.round(np.clip(block, -1, 32767 / 32768) * 32768).astype(np.int16)
+        yield block
+    if clipped:
+        sound.notes.append(CLIPPED)
+
+
+def check_finite(block: np.ndarray) -> None:
+    """
+    Raises:
+        SoundError: some samples are infinite or not a number.
+    """
+    if not np.isfinite(block).all():
+        raise SoundError("some samples are not finite numbers")
+
+
+def find_scale(sound: Sound) -> float:
+    """Return what the floating-point samples of a sound must be divided by, and add a note if it is not 1.
+
+    1 if no sample is beyond full scale. The full scale of 16, 24 or 32 bits if all samples are whole numbers, or most
+    are beyond 1 and some beyond 16, which is louder than a mix gets. The peak if it is at most 16.
+
+    Raises:
+        SoundError: a few samples are far beyond the others, or some are not finite or beyond 32 bits.
+    """
+    peak, whole, beyond, inside = 0.0, True, 0, 0
+    for block in sound.blocks():
+        check_finite(block)
+        size = np.abs(block)
+        peak = max(peak, float(size.max(initial=0)))
+        whole = whole and bool((size == np.round(size)).all())
+        beyond += int(np.count_nonzero(size > 1))
+        inside += int(np.count_nonzero((size > 0) & (size <= 1)))
+    if peak <= 1:
+        return 1.0
+    scale = next((each for each in WHOLE if peak <= each), None)
+    if scale and (whole or (peak > LOUDEST and beyond > inside)):
+        sound.notes.append(f"its floating-point samples are in the range of {WHOLE[scale]}-bit integers, so all were "
+                           f"divided by {scale:.0f}")
+        return scale
+    if peak > LOUDEST:
+        raise SoundError(f"some floating-point samples reach {peak:.3g}, where full scale is 1; correct or scale them")
+    sound.notes.append("its floating-point samples exceed full scale, so all were divided by the greatest")
+    return peak
