@@ -29,7 +29,8 @@ demo: .venv/installed clean-demo
 	@$(BIN)/python lwlrap.py submissions/$(RUN).csv --truth $(DATA)/test_post_competition.csv
 	@echo; echo "weights, logs, out-of-fold predictions and scores: models/$(RUN)/"
 	@echo "submission: submissions/$(RUN).csv"
-	@echo "next: get the real data as described in data/README.md, and run"
+	@echo "next:"
+	@echo "  $(BIN)/python -m tools.download data/fsdkaggle2019"
 	@echo "  $(BIN)/python train_noisy.py --data data/fsdkaggle2019 --run first"
 	@echo "  $(BIN)/python train_curated.py --data data/fsdkaggle2019 --run first"
 	@echo "  $(BIN)/python predict.py --data data/fsdkaggle2019 --run first"

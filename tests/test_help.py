@@ -11,9 +11,9 @@ from tagging.cli import TrainCurated, TrainNoisy, parse_training
 from tagging.recipe import NAMED_RECIPES
 
 SCRIPTS = ["train_noisy.py", "train_curated.py", "predict.py", "lwlrap.py"]
-TOOLS = ["tools/benchmark/__main__.py", *(f"tools/{name}.py" for name in (
-    "app", "eda", "export", "kaggle_kernel", "make_competition", "publish", "relabel", "runs", "sample_competition",
-    "tag", "verify"))]
+TOOLS = [f"tools/{name}.py" for name in (
+    "benchmark/__main__", "download/__main__", "fastaudio_parity/__main__", "app", "eda", "export", "kaggle_kernel",
+    "make_competition", "publish", "relabel", "runs", "sample_competition", "tag", "verify")]
 HINT = re.compile(r" ?\((default: [^()]*(\([^()]*\))?[^()]*|required|repeatable)\)")
 
 
@@ -60,7 +60,7 @@ def parsed(monkeypatch, kind: type, *words: str):
 
 def test_the_list_of_tools_is_complete():
     found = {str(path.relative_to(ROOT)) for path in (ROOT / "tools").rglob("*.py")
-             if "run_script(main)" in path.read_text(encoding="utf-8")}
+             if "run_script(main" in path.read_text(encoding="utf-8")}
     assert found == {*TOOLS, "tools/explore.py"}        # the old name of tools.eda
 
 

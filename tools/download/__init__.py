@@ -1,0 +1,1 @@
+"""Get the data of the competition from Zenodo or Kaggle: python -m tools.download OUT --from zenodo"""
