@@ -9,6 +9,7 @@ from tagging.run import stage_folder
 from tagging.training.distributed import init_distributed, is_main
 from tagging.training.stage import StageOptions, train_stage
 from tagging.utils.devices import choose_devices
+from tagging.utils.files import check_run_folder
 
 
 @init_distributed()
@@ -17,11 +18,15 @@ def main() -> None:
     run = args.run
     if run.from_scratch and run.noisy_run:
         raise TaggingError("--noisy-run and --from-scratch exclude each other. Remove one of them.")
+    folder = stage_folder(run.models, run.run, "curated")
+    if is_main():
+        check_run_folder(folder.path)
     devices = choose_devices(run.device, run.devices)
     competition = open_competition(args.data.data)
+    competition.announce_missing("test")                # better known now than after hours of training
+    competition.check_test()
     from_scratch = run.from_scratch or not (run.noisy_run or "noisy" in args.knobs.stages)
     start = None if from_scratch else stage_folder(run.models, run.noisy_run or run.run, "noisy")
-    folder = stage_folder(run.models, run.run, "curated")
     print(f"recipe {run.recipe}, {competition.layout.name} layout in {competition.root}")
     train_stage("curated", competition, folder, args.knobs, StageOptions(
         cache=args.data.cache, devices=devices, folds=run.folds, skip_bad=args.data.skip_bad_clips, start=start,

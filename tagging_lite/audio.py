@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soxr
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tagging_lite.decoding.sound import BLOCK, CLIPPED, decode, open_sound
@@ -162,6 +161,7 @@ def resample(wave: np.ndarray, old: int, new: int, notes: list[str] | None = Non
     """
     if new == old or not len(wave):
         return wave
+    import soxr  # here, because a kernel on Kaggle may not have it, and never resamples
     mean, pieces, clipped = np.float32(wave.mean()), [], False
     stream = soxr.ResampleStream(old, new, 1, dtype="float32", quality="HQ")
     for start in range(0, len(wave), BLOCK):        # in blocks, because floats take twice the memory

@@ -45,6 +45,38 @@ def test_what_later_steps_will_miss_is_said_at_the_start(own):
     assert result.code == 0 and f"{own.data / 'test'} are missing" in result.out
 
 
+@pytest.mark.parametrize("script", ["train_noisy.py", "train_curated.py"])
+def test_a_sample_submission_of_other_clips_is_found_before_training(own, expect_error, script):
+    rewrite(own.data / "sample_submission.csv", lambda table: table.assign(fname="other-" + table.fname))
+    words = ["--from-scratch"] if script == "train_curated.py" else []
+    expect_error(own.train(script, "r", *TINY, *words), "sample_submission.csv", "30 clips", "missing", "rename")
+    assert not own.stage("r", "noisy").exists() and not own.stage("r", "curated").exists()
+
+
+def test_names_without_extension_and_an_excel_file_train_and_predict_the_same(own, trained):
+    """The run resumes as finished, and the submission has the names of the sample submission as they stand."""
+    shutil.copytree(trained.folder / "models", own.folder / "models")
+    for name in ("train_curated.csv", "sample_submission.csv"):
+        path = own.data / name
+        table = pd.read_csv(path, keep_default_na=False)
+        table.fname = "clips\\" + table.fname.str.removesuffix(".wav")
+        path.write_bytes(table.to_csv(sep=";").encode("utf-16"))
+    result = own.train("train_curated.py", "first")
+    assert result.code == 0 and "fold 2 is finished" in result.out, result.err
+    assert "45 of 45 names were matched" in result.out and "semicolons separate the fields" in result.out
+    names = []
+    for shop, out in ((own, own.folder / "own.csv"), (trained, own.folder / "trained.csv")):
+        assert shop.predict("first", "--out", out).code == 0
+        names.append(read_scores(out))
+    assert list(names[0].index) == ["clips\\" + name.removesuffix(".wav") for name in names[1].index]
+    assert np.array_equal(names[0], names[1])
+    for name in ("own.csv", "trained.csv"):
+        result = own.call("lwlrap.py", own.folder / name, "--truth", own.data / "test_post_competition.csv")
+        assert result.code == 0, result.err
+        names.append(result.out.splitlines()[-1])
+    assert names[2] == names[3] and names[2].startswith("lwlrap 0.")
+
+
 def test_a_folder_that_is_none(own, expect_error):
     expect_error(own.call("train_noisy.py", "--data", "nowhere", "--run", "r"), "nowhere is not a folder")
 

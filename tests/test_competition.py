@@ -264,3 +264,60 @@ def test_a_subset_keeps_names_paths_and_targets_together(tmp_path):
         assert [path.name for path in subset.paths] == list(subset.fnames)
     test = open_competition(tmp_path).clips("test").subset(np.array([2]))
     assert list(test.fnames) == ["t3.wav"] and test.targets.shape == (1, 0) and not test.labelled
+
+
+def rename(folder, part, change):
+    """Change the names of clips in the csv of a split. The files stay."""
+    with open(folder.csv(part), newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    folder.write(part, [header, *((change(row[0]), *row[1:]) for row in rows)])
+
+
+@pytest.mark.parametrize("change", [lambda name: name.removesuffix(".wav"), lambda name: f"train/{name}",
+                                    lambda name: f"C:\\data\\{name}", lambda name: name if name < "1" else f"z/{name}"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_however_the_names_are_written_the_clips_their_order_and_their_names_are_the_same(
+        tmp_path, caplog, layout, change):
+    bad = {"f76181c4.wav": "Bark"}
+    exact, folder = Folder(tmp_path / "exact", layout, curated=CURATED | bad), Folder(
+        tmp_path / "changed", layout, curated=CURATED | bad)
+    for part in ("curated", "noisy", "test"):
+        rename(folder, part, change)
+        expected = open_competition(exact.root).clips(part)
+        caplog.clear()
+        clips = open_competition(folder.root).clips(part)
+        assert [path.relative_to(folder.root) for path in clips.paths] == [
+            path.relative_to(exact.root) for path in expected.paths]
+        assert np.array_equal(clips.targets, expected.targets)
+        # A submission needs the names of the sample submission. The names of training clips decide their folds.
+        assert list(clips.fnames) == (list(map(change, TEST)) if part == "test" else list(expected.fnames))
+        assert sum("names were matched to the clips in" in message for message in caplog.messages) == 1
+        assert part != "curated" or "f76181c4.wav (wrong label)" in caplog.text
+
+
+def test_a_test_clip_that_fits_none_or_two_is_found_before_training(tmp_path):
+    folder = Folder(tmp_path)
+    open_competition(tmp_path).check_test()
+    rename(folder, "test", lambda name: name.removesuffix(".wav"))
+    open_competition(tmp_path).check_test()
+    (folder.folder("test") / "t1.flac").touch()
+    with pytest.raises(TaggingError, match=r"after the training\. .*'t1' fits 2 of .*t1\.flac, t1\.wav.*rename .*test"):
+        open_competition(tmp_path).check_test()
+    rename(folder, "test", lambda name: f"other-{name}")
+    with pytest.raises(TaggingError, match=r"sample_submission\.csv lists 3 clips that are missing"):
+        open_competition(tmp_path).check_test()
+    shutil.rmtree(folder.folder("test"))            # Kaggle's data without the test clips
+    open_competition(tmp_path).check_test()
+
+
+def test_a_sample_submission_with_an_index_has_the_same_classes(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("test", [("", "fname", *CLASSES), *((number, fname, 0, 0, 0) for number, fname in enumerate(TEST))])
+    competition = open_competition(tmp_path)
+    assert competition.classes == CLASSES and list(competition.clips("test").fnames) == TEST
+
+
+def test_training_clips_without_a_label_are_said(tmp_path, caplog):
+    Folder(tmp_path, noisy=NOISY | {"11.wav": "", "12.wav": "nan"})
+    assert open_competition(tmp_path).clips("noisy").targets.sum(1).tolist() == [2, 0, 0, 1]
+    assert "2 clips have no label: 11.wav, 12.wav" in caplog.text

@@ -2,16 +2,21 @@
 import csv
 import io
 import re
+import time
+from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import pytest
 from hostile import CASES, EDITS, damage, outcome, put, refused, run_cases
 from hostile import watchdog as watchdog  # pytest runs it around every test of this file
 from hypothesis import strategies as st
 
 from tagging.data.competition import open_competition, read_header, read_vocabulary
-from tagging.data.tables import join_labels, read_labels, read_scores, read_table, read_truth
+from tagging.data.tables import MISSING, is_missing, join_labels, read_labels, read_scores, read_table, read_truth
+from tagging.errors import TaggingError
 from tagging.evaluation.ensemble import check_submission
+from tools.label_column import split_column
 
 pytestmark = pytest.mark.slow       # thousands of generated cases
 
@@ -21,19 +26,39 @@ CLASSES = ("Bark", "Chink, clink", "Möwe", "犬")
 TOKENS = ["fname", "labels", "usage", "index", "label", "mid", "a.wav", "b.wav", "../c.wav", "Bark", "Möwe", "犬",
           '"""Chink, clink"""', '"Chink, clink"', "Private", "Public", "0", "1", "2", "nan", "1e999", ",", ",", ",",
           ",", "\n", "\n", "\n", "\r\n", "\r", '"', '""', " ", "\t", ";", "\0", "\ufeff", "\u2028", "\x1c", "=1+1",
-          "é", "\U0001f415", "x" * 300, "," * 40, "\n" * 30]
+          "é", "\U0001f415", "x" * 300, "," * 40, "\n" * 30, ";", ";", "|", "0,5", "True", "sep=;\n", "Unnamed: 0"]
 TABLES = ['fname,labels\na.wav,Bark\nb.wav,"Möwe,Bark"\n', "\ufefffname,labels,usage\r\na.wav,犬,Private\r\n",
           'usage,fname,labels\nPublic,a.wav,"""Chink, clink"""\n\n\nPrivate,b.wav,\n',
           'fname,Bark,"Chink, clink",Möwe,犬,usage\na.wav,0,1,0,1.0,Private\nb.wav,1,0,0,0,Public\n',
-          '0,Bark,/m/1\n1,"Chink, clink",/m/2\n2,Möwe,/m/3\n', "index,label,mid\n0,Bark,/m/1\n1,犬,/m/2\n"]
+          '0,Bark,/m/1\n1,"Chink, clink",/m/2\n2,Möwe,/m/3\n', "index,label,mid\n0,Bark,/m/1\n1,犬,/m/2\n",
+          "fname;labels\na.wav;Bark\nb.wav;Möwe,Bark\n", "sep=;\r\nfname;labels;;\r\na.wav;Bark;;\r\n",
+          ",fname,labels\n0,a.wav,Bark\n1,b.wav,Möwe\n", "fname\tlabels\tusage\na.wav\tnan\tPrivate\n",
+          "fname;Bark;Chink, clink;Möwe;犬\na.wav;0,25;TRUE;1;0\nb.wav;0,5;FALSE;1;1e-3\n",
+          "index;label;mid\n0;Bark;/m/1\n1;犬;/m/2\n"]
 SOUP = st.tuples(st.lists(st.sampled_from(TOKENS), max_size=30).map("".join),
-                 st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1"])).map(
+                 st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])).map(
     lambda pair: pair[0].encode(pair[1], "replace"))
 HEADED = st.lists(st.sampled_from(TOKENS), max_size=20).map(lambda words: ("fname,labels\n" + "".join(words)).encode())
-CSV = st.tuples(SOUP | HEADED | st.sampled_from(TABLES).map(str.encode) | st.binary(max_size=80), EDITS)
+WHOLE = st.tuples(st.sampled_from(TABLES), st.sampled_from(["utf-8", "utf-8", "utf-16-le", "cp1252"])).map(
+    lambda pair: pair[0].encode(pair[1], "replace"))
+CSV = st.tuples(SOUP | HEADED | WHOLE | st.binary(max_size=80), EDITS)
 
 
-def parse(text):
+def decoded(content):
+    """The text in the encoding that the first bytes tell, or else in UTF-8 or Windows-1252."""
+    marks = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+    for mark, encoding in marks.items():
+        if content.startswith(mark):
+            return content.removeprefix(mark).decode(encoding)
+    if len(content) > 1 and content[:2].count(0) == 1:
+        return content.decode("utf-16-be" if content[0] == 0 else "utf-16-le")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def parse(text, separator=","):
     """An independent reading of a csv: rows of fields, blank lines left out."""
     rows, row, field, quoted, place = [], [], "", False, 0
     while place < len(text):
@@ -48,7 +73,7 @@ def parse(text):
                 quoted = False
         elif char == '"' and not field:
             quoted = True
-        elif char == ",":
+        elif char == separator:
             row, field = [*row, field], ""
         elif char in "\r\n":
             rows, row, field = [*rows, [*row, field]], [], ""
@@ -58,9 +83,26 @@ def parse(text):
 
 
 def parsed(content):
-    """Header, stripped, and the rows that hold anything."""
-    header, *rows = parse(content.decode("utf-8-sig"))
-    return [name.strip() for name in header], [row for row in rows if "".join(row).strip()]
+    """Header, stripped, and the rows that hold anything, without columns that have no name and no content."""
+    text = decoded(content)
+    told = re.match(r'"?sep=([^\w\s"]|\t)[,;\t"]*(\r\n|\r|\n|$)', text, re.IGNORECASE)
+    for separator in told[1] if told else ",;\t|":
+        rows = parse(text[told.end() if told else 0:], separator)
+        header, *rows = [row for row in rows if "".join(row).strip()]
+        header = ["" if re.fullmatch(r"Unnamed: \d+", name.strip()) else name.strip() for name in header]
+        if "fname" in header:
+            break
+    width = len(header)
+    assert not any("".join(row[width:]).strip() for row in rows), "a field was lost"
+    rows = [(row + [""] * width)[:width] for row in rows]
+    kept, leading = [], True
+    for place, name in enumerate(header):
+        leading = leading and not name
+        column = [row[place].strip() for row in rows]
+        numbers = leading and all(re.fullmatch("[0-9]{1,18}", field) for field in column)
+        if name or ("".join(column) and not (numbers and len(set(map(int, column))) == len(column))):
+            kept.append(place)
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def check_table(table, content):
@@ -74,16 +116,18 @@ def check_labels(targets, table):
     assert targets.columns.tolist() == list(CLASSES) and targets.index.is_unique
     for row, text in zip(targets.to_numpy(), table.labels):
         if '"' not in text:
-            said = [label.strip() for label in re.split(r"[,\r\n]", text) if label.strip()]
+            said = [label.strip() for label in re.split(r"[,\r\n]", text) if label.strip().lower() not in MISSING]
             assert [CLASSES[number] for number in np.flatnonzero(row)] == sorted(said, key=CLASSES.index)
 
 
 def check_vocabulary(names, content):
     assert len(set(names)) == len(names) >= 2 and all(names)
-    text = content.decode("utf-8-sig")
-    if '"' not in text:
-        rows = [row[min(1, len(row) - 1)].strip() for row in parse(text)]
-        assert list(names) in (rows, rows[1:])
+    text = decoded(content)
+    if '"' not in text and "sep=" not in text.lower():
+        tables = [[[field.strip() for field in row] for row in parse(text, separator) if "".join(row).strip()]
+                  for separator in ",;\t|"]
+        columns = [[row[place] for row in rows] for rows in tables for place in range(min(map(len, rows), default=0))]
+        assert list(names) in columns or list(names) in [column[1:] for column in columns]
 
 
 def test_any_csv_is_read_right_or_refused(tmp_path):
@@ -100,6 +144,8 @@ def test_any_csv_is_read_right_or_refused(tmp_path):
             check_vocabulary(names, content)
         if not refused(names := outcome(path, read_header)):
             assert list(names) == [name for name in parsed(content)[0] if name != "fname"]
+        if not refused(scores := outcome(path, read_scores)):
+            check_scores(scores, content)
     run_cases(check, CSV)
 
 
@@ -119,13 +165,18 @@ def spreadsheets(draw):
             for fname, said in zip(fnames, labels)]
     header = draw(st.permutations(["fname", "labels", *extra]))
     end, always = draw(st.sampled_from(["\n", "\r\n", "\r"])), draw(st.booleans())
-    lines = [",".join(quote(row[name], always) for name in header) for row in [dict(zip(header, header)), *rows]]
-    text = "".join(end * draw(st.integers(0, 2)) + line + end for line in lines)
-    return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig"]))), classes, rows, labels
+    sign, index, behind = draw(st.sampled_from(",,;\t")), draw(st.booleans()), draw(st.sampled_from(["", "", ",,"]))
+    lines = [sign.join(quote(row[name], always, sign) for name in header) for row in [dict(zip(header, header)), *rows]]
+    if index:
+        lines = [sign + lines[0], *(f"{number}{sign}{line}" for number, line in enumerate(lines[1:]))]
+    lines = [line + behind.replace(",", sign) for line in lines]
+    text = draw(st.sampled_from(["", "", f"sep={sign}{end}"]))
+    text += "".join(end * draw(st.integers(0, 2)) + line + end for line in lines)
+    return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))), classes, rows, labels
 
 
-def quote(field, always):
-    return '"' + field.replace('"', '""') + '"' if always or set(field) & set(',"\r\n') else field
+def quote(field, always, separator):
+    return '"' + field.replace('"', '""') + '"' if always or set(field) & {separator, *'"\r\n'} else field
 
 
 def test_a_right_table_of_any_form_is_read_exactly(tmp_path):
@@ -144,10 +195,17 @@ def test_a_right_table_of_any_form_is_read_exactly(tmp_path):
     (read_table, "fname,labels\n" + "ab,\n" * 250_000),
     (read_table, "fname,labels\n" + "".join(f"{n}.wav,Bark\n" for n in range(80_000))),
     (read_table, "fname,labels\n" + "\n" * 1_000_000),
+    (read_table, ",fname,labels\n" + "".join(f"{n},{n}.wav,B\n" for n in range(60_000))),
+    (read_table, "fname;labels\n" + "a;Möwe, Ruf\n" * 60_000),
+    (read_scores, "fname;a;b\n" + "".join(f"{n};0,25;1,5\n" for n in range(60_000))),
+    (read_scores, "fname,a,b\n" + "".join(f"{n},True,False\n" for n in range(50_000))),
     (read_table, 'fname,labels\na,"' + "x" * 1_000_000),
-], ids=["wide", "vocabulary", "narrow", "short", "long", "blank", "one field"])
+], ids=["wide", "vocabulary", "narrow", "short", "long", "blank", "index", "names", "decimal commas", "flags",
+        "one field"])
 def test_a_megabyte_of_csv_takes_neither_long_nor_much(tmp_path, read, content):
-    outcome(put(tmp_path / "t.csv", content.encode()), read, seconds=5)
+    for encoding in ("utf-8", "cp1252", "utf-16"):
+        if read is read_vocabulary or encoding != "utf-16":         # 16-bit text is twice as large and as slow
+            outcome(put(tmp_path / "t.csv", content.encode(encoding)), read, seconds=5)
 
 
 # --- submissions ---
@@ -206,6 +264,11 @@ def check_scores(scores, content):
     key = header.index("fname")
     assert list(scores.columns) == header[:key] + header[key + 1:]
     assert list(scores.index) == [row.pop(key) for row in rows] and scores.index.is_unique
+    text = decoded(content)
+    flags = {"true": "1", "false": "0"}
+    rows = [[flags.get(field.strip().lower(), field) for field in row] for row in rows]
+    if not any("fname" in map(str.strip, row) for row in parse(text)):       # no comma separates the fields
+        rows = [[re.sub(r"^(\s*[+-]?\d*),(\d+)", r"\1.\2", field) for field in row] for row in rows]
     assert all(NUMBER.fullmatch(field.strip()) for row in rows for field in row), "text was taken for a number"
     assert scores.to_numpy().tolist() == [[float(field) for field in row] for row in rows]
     assert np.isfinite(scores.to_numpy()).all()
@@ -246,3 +309,36 @@ def test_a_name_in_a_csv_never_leaves_the_folder_of_clips(forest):
             assert clips.paths[0].read_bytes() == b"inside"
     run_cases(check, st.tuples(st.lists(st.sampled_from(PARTS), min_size=1, max_size=5),
                                st.sampled_from(["/", "/", "/", "//", "\\"])), CASES // 2)
+
+
+# --- labels of a user's csv ---
+
+PIECES = ["A", "B", "Bass", "Low", ";", "|", ",", "/", "\n", "\t", "[", "]", "'", '"', "(", ")", "{", "}", " ", "nan",
+          "None", "\\", "\\u", "A;B", "A,B", "['A', 'B']", "é", "\ud83d"]
+
+
+def test_any_column_of_labels_is_split_without_loss_or_refused(tmp_path):
+    """Each label is a part of its field, and all letters of a field are in its labels."""
+    def check(texts):
+        path = tmp_path / "own.csv"
+        try:
+            labels = split_column(path, pd.DataFrame({"labels": texts}, range(2, 2 + len(texts))))
+        except TaggingError as error:
+            assert str(path) in str(error)
+            return
+        for text, found in zip(texts, labels):
+            assert all(label and label == label.strip() and not is_missing(label) for label in found)
+            if "\\" not in text and "nan" not in text and "None" not in text:
+                assert re.findall(r"\w", text) == re.findall(r"\w", "".join(found)), (text, found)
+    run_cases(check, st.lists(st.lists(st.sampled_from(PIECES), max_size=6).map("".join), min_size=1, max_size=8))
+
+
+@pytest.mark.parametrize("text", [      # a field of a csv has at most 131,072 characters
+    "['" + "a" * 130_000, "['a'," * 26_000, "[" * 130_000, "[" + "a," * 65_000 + "]", "['" + "\\" * 130_000 + "']",
+    "a;" * 65_000, " \n" * 65_000, "[" + " " * 130_000])
+def test_a_long_field_of_labels_takes_not_long(tmp_path, text):
+    path = put(tmp_path / "own.csv", b"")
+    begin = time.monotonic()
+    with suppress(TaggingError):
+        split_column(path, pd.DataFrame({"labels": [text, "a"]}, [2, 3]))
+    assert time.monotonic() - begin < 5

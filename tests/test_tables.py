@@ -53,6 +53,25 @@ PLAIN = 'fname,labels\na.wav,Bark\nb.wav,"Möwe,Bark"\n'
     'fname , labels\na.wav,Bark\nb.wav," Möwe, Bark"\n',
     'licence,fname,labels,id\nCC0,a.wav,Bark,1\n"CC, BY",b.wav,"Möwe,Bark",2\n',
     '"labels","fname"\n"Bark","a.wav"\n"Möwe,Bark","b.wav"\n',
+    PLAIN.replace("\n", "\r"),
+    'fname;labels\na.wav;Bark\nb.wav;Möwe,Bark\n',                     # Excel where the comma is the decimal point
+    'fname\tlabels\na.wav\tBark\nb.wav\t"Möwe,Bark"\n',
+    'fname|labels\na.wav|Bark\nb.wav|Möwe,Bark\n',
+    'sep=;\nfname;labels\na.wav;Bark\nb.wav;Möwe,Bark\n',
+    'sep=,\r\n' + PLAIN,
+    '"sep=\t"\rfname\tlabels\ra.wav\tBark\rb.wav\tMöwe,Bark\r',
+    'fname;labels;note\na.wav;Bark;"1;2"\nb.wav;"Möwe,Bark";\n',
+    'fname,labels,note\na.wav,Bark,"1;2;3"\nb.wav,"Möwe,Bark",;\n',      # semicolons in a field of a comma csv
+    PLAIN.replace("\n", ",,,\n"),                                       # empty columns that were used before
+    'fname,labels,,,\na.wav,Bark\nb.wav,"Möwe,Bark",\n,,,,\n',
+    'fname;labels;;;\r\na.wav;Bark;;;\r\nb.wav;Möwe,Bark;;;\r\n;;;;\r\n',
+    ',fname,labels\n0,a.wav,Bark\n1,b.wav,"Möwe,Bark"\n',              # pandas with its default index
+    '"","fname","labels"\n"1","a.wav","Bark"\n"2","b.wav","Möwe,Bark"\n',     # R
+    ',Unnamed: 0,fname,labels\n0,7,a.wav,Bark\n1,3,b.wav,"Möwe,Bark"\n',
+    PLAIN.encode("utf-16"), PLAIN.encode("utf-16-le"), PLAIN.encode("utf-16-be"),
+    "\ufeff".encode("utf-16-be") + PLAIN.replace(",", "\t").replace('"Möwe\tBark"', "Möwe,Bark").encode("utf-16-be"),
+    PLAIN.encode("cp1252"),
+    PLAIN.replace("\n", "\r\n").encode("cp1252"),
 ])
 def test_labels_in_all_the_forms_that_spreadsheets_write(table, content):
     targets, _ = read_labels(table(content), CLASSES)
@@ -97,18 +116,27 @@ def test_other_alphabets_in_names_of_clips_and_classes(table):
     ("fname,labels\na.wav\n", ["line 2", "1 fields"]),
     ('fname,labels\na.wav,"Bark\n', ["line 2"]),                                                # a quote left open
     ('fname,labels\na.wav,"Bark"s\n', ["line 2"]),
+    ("fname,labels,,\na.wav,Bark,x,\nb.wav,Bark,,y\n", ["columns 3, 4 have no name"]),
     ("fname,tags\na.wav,Bark\n", ["no column labels", "fname, tags"]),
     ("a.wav,Bark\nb.wav,Bark\n", ["no column fname, labels", "a.wav, Bark"]),                   # no header
     ("fname,labels,labels\na.wav,Bark,Bark\n", ["labels twice"]),
-    ("fname;labels\na.wav;Bark\n", ["no column", "fname;labels"]),
+    ("fname;tags\na.wav;Bark\n", ["no column", "fname;tags"]),
+    ("fname;labels\na.wav;Bark;Möwe\n", ["line 2", "3 fields", "Quote fields that contain semicolons"]),
+    ("sep=;\nfname,labels\na.wav,Bark\n", ["no column", "fname,labels"]),
+    ("sep=;\nfname;labels\na.wav;Bark;Möwe\n", ["line 3", "3 fields"]),
     ("fname,labels\n", ["no rows"]),
     ("", ["no column fname"]),
     ("\n\n", ["no column fname"]),
-    ("fname,labels\na.wav,Möwe\n".encode("latin-1"), ["UTF-8"]),
-    ("fname,labels\na.wav,Bark\n".encode("utf-16"), ["UTF-8"]),
+    ("fname,labels\na.wav,Собака\n".encode("cp1251"), ["line 2", "CSV UTF-8"]),
+    ("fname,labels\na.wav,Bark\nb.wav,Möwe\n".encode("mac-roman"), ["line 3", "CSV UTF-8"]),
+    ("fname,labels\na.wav,dźwięk\n".encode("cp1250"), ["line 2", "CSV UTF-8"]),
+    ("fname,labels\na.wav,犬\n".encode("shift-jis"), ["line 2", "CSV UTF-8"]),
+    ("fname,labels\na.wav,Möwe\n".encode() + "b.wav,Bär\n".encode("cp1252"), ["line 3", "CSV UTF-8"]),    # joined
+    ("fname,labels\na.wav,Bark\n".encode("utf-16")[:-1], ["UTF-16", "CSV UTF-8"]),
     (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), ["UTF-8"]),
     (bytes(1000), ["no column fname"]),
-    (b"PK\x03\x04\x14\0\0\0\x08\0", ["no column fname"]),                                       # a spreadsheet
+    (b"PK\x03\x04\x14\0\0\0\x08\0", ["workbook", "CSV UTF-8"]),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), ["workbook"]),
 ])
 def test_a_file_that_is_no_such_table_is_refused(table, content, words):
     expect_error(read_table, table(content), ("fname", "labels"), words=words)

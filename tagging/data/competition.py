@@ -1,18 +1,20 @@
 """A competition folder -> its classes, and its clips with their labels, checked."""
-import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tagging.data.clip_names import clip_names, find_clips
+from tagging.data.csv_files import find_separator, parse_rows, read_text, say
 from tagging.data.tables import index_by_fname, read_labels, read_table
 from tagging.errors import TaggingError, shorten
 
 log = logging.getLogger(__name__)
+
+LABEL_COLUMNS = ("label", "display_name", "name", "class")      # of a vocabulary: the names of the classes
 
 # The organisers named these after the deadline.
 BAD_CURATED_CLIPS = {
@@ -81,26 +83,51 @@ class Competition:
         """Read and check one split: curated, noisy or test.
 
         Raises:
-            TaggingError: the csv or the folder is missing or wrong, a clip is missing on disk or is outside the
-                folder, a label is unknown, or a class has no clip.
+            TaggingError: the csv or the folder is missing or wrong, a label is unknown, or a class has no clip; or as
+                `find_clips`.
         """
         table_path, folder = (self.root / name for name in self.layout.splits[split])
         if not folder.is_dir():
             raise TaggingError(f"{folder} is missing. It should contain the {split} clips. See data/README.md.")
         if split == "test":
-            # The sample submission has no labels. Zenodo's csv has, but prediction must not see them.
+            # The sample submission has no labels. Zenodo's csv has, but prediction must not see them. The clips keep
+            # the names of the csv, because the submission must have them.
             fnames = index_by_fname(read_table(table_path), table_path).index
             targets = np.zeros((len(fnames), 0), np.uint8)
-        else:
-            table, _ = read_labels(table_path, self.classes)
-            if split == "curated":
-                table = drop_bad_clips(table)
-            table = table.sort_index()   # Kaggle's order; Zenodo's differs, and the folds depend on it
-            targets, fnames = table.to_numpy(), table.index
-        clips = Clips(split, table_path, fnames, find_clips(table_path, folder, fnames), targets)
-        if split != "test":
-            self.check_every_class(clips)
+            return Clips(split, table_path, fnames, find_clips(table_path, folder, fnames), targets)
+        table, _ = read_labels(table_path, self.classes)
+        if split == "curated":
+            table = drop_bad_clips(table)
+        paths = find_clips(table_path, folder, table.index)
+        # The names of the files, however the csv writes them: the order, the folds and the bad clips depend on them.
+        names = clip_names(folder, table.index, paths)
+        path_of = dict(zip(names, paths))
+        table = table.set_axis(pd.Index(names, name="fname"))
+        if split == "curated":
+            table = drop_bad_clips(table)
+        table = table.sort_index()      # Kaggle's order; Zenodo's differs, and the folds depend on it
+        clips = Clips(split, table_path, table.index, [path_of[fname] for fname in table.index], table.to_numpy())
+        unlabelled = clips.fnames[~clips.targets.any(1)]
+        if len(unlabelled):
+            say(f"{table_path}: {len(unlabelled)} clips have no label: {shorten(list(unlabelled), 3)}. They are "
+                "trained as clips of no class.")
+        self.check_every_class(clips)
         return clips
+
+    def check_test(self) -> None:
+        """Check the names of the test clips, if csv and folder are there: training takes long, and then they are used.
+
+        Raises:
+            TaggingError: as `clips`.
+        """
+        table_path, folder = (self.root / name for name in self.layout.splits["test"])
+        if not (table_path.exists() and folder.exists()):
+            return
+        try:
+            self.clips("test")
+        except TaggingError as error:
+            raise TaggingError(f"The test clips could not be predicted after the training. {error} To train without "
+                               f"them, rename {folder}.") from error
 
     def announce_missing(self, *splits: str) -> None:
         """Log which of `splits` are missing, because later steps need them."""
@@ -137,22 +164,57 @@ def open_competition(root: Path) -> Competition:
     raise TaggingError(f"{root} contains neither {expected}, so its classes are unknown. See data/README.md.")
 
 
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Return the classes of a sample submission or of a vocabulary.
+
+    Raises:
+        TaggingError: as `read_header` and `read_vocabulary`.
+    """
+    text = read_text(path)
+    separator, start = find_separator(path, text, lambda row: "fname" in row)
+    _, header = next(parse_rows(path, text, separator, start), (0, []))
+    return read_header(path) if "fname" in map(str.strip, header) else read_vocabulary(path)
+
+
 def read_header(path: Path) -> tuple[str, ...]:
-    """Return the classes of a sample submission: its columns after fname."""
+    """Return the classes of a sample submission: its columns after fname.
+
+    Raises:
+        TaggingError: as `read_table` and `check_classes`.
+    """
     return check_classes(path, list(read_table(path).columns.drop("fname")))
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Return the classes of a vocabulary: `index,label,mid` in each row, with or without a header."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TaggingError(f"{path} could not be read as a csv: {error}.") from error
-    if rows and not rows[0][0].strip().isdigit() and len(rows[0]) > 1:
-        rows = rows[1:]
-    # A one-column list of names is read too.
-    return check_classes(path, [row[min(1, len(row) - 1)].strip() for row in rows])
+    """Return the classes of a vocabulary: `index,label,mid` in each row, with or without a header, or a list of names.
+
+    Raises:
+        TaggingError: as `parse_rows` and `check_classes`; or the column with the names cannot be told.
+    """
+    text = read_text(path)
+    separator, start = find_separator(path, text, lambda row: len(row) > 1 and (
+        row[0].isdigit() or not set(LABEL_COLUMNS).isdisjoint(row)))
+    rows: list[list[str]] = []
+    for line, row in parse_rows(path, text, separator, start):
+        rows.append([field.strip() for field in row])
+        if len(row) != len(rows[0]):
+            raise TaggingError(f"{path}, line {line}: {len(row)} fields where the first row has {len(rows[0])}. Quote "
+                               "names that contain commas.")
+    width = 1 + max((place for row in rows for place, field in enumerate(row) if field), default=0)
+    first = rows[0][:width] if rows else []
+    named = [first.index(name) for name in LABEL_COLUMNS if name in first]
+    if first and first[0].isdigit() and width > 1:
+        column = 1
+    elif named:
+        column, rows = named[0], rows[1:]
+    elif width == 1:
+        column = 0
+    elif len(rows) > 1 and rows[1][0].isdigit():        # a header with other names
+        column, rows = 1, rows[1:]
+    else:
+        raise TaggingError(f"{path}: the column with the names of the classes cannot be told. Begin the file with the "
+                           "row index,label.")
+    return check_classes(path, [row[column] for row in rows])
 
 
 def check_classes(path: Path, classes: list[str]) -> tuple[str, ...]:
@@ -166,30 +228,6 @@ def check_classes(path: Path, classes: list[str]) -> tuple[str, ...]:
                  "a class without a name" if "" in classes else f"{len(classes)} classes")
         raise TaggingError(f"{path} has {fault}. It must name two or more classes, each once.")
     return tuple(classes)
-
-
-def find_clips(table_path: Path, folder: Path, fnames: Iterable[str]) -> list[Path]:
-    """Return the path of each clip.
-
-    Raises:
-        TaggingError: a name points outside the folder, or the file is missing.
-    """
-    home = folder.resolve()
-    missing = []
-    for fname in fnames:
-        try:
-            # The folder itself may be a link to another disk, but a clip's name must not point outside it.
-            path = (home / fname).resolve()
-            if not path.is_relative_to(home):
-                raise TaggingError(f"{table_path}: '{fname}' is outside {folder}. Move the file into the folder.")
-            if not (path.is_file() and (folder / fname).is_file()):     # resolve() accepts a missing a/..
-                missing.append(str(folder / fname))
-        except (OSError, ValueError, RuntimeError) as error:       # too long, a NUL in it, a link to itself
-            raise TaggingError(f"{table_path}: {fname!r} is no valid file name: {error}. Rename the clip.") from error
-    if missing:
-        raise TaggingError(f"{table_path} lists {len(missing)} clips that are missing on disk: {shorten(missing, 5)}. "
-                           "Unpack the archive again, or remove their rows.")
-    return [folder / fname for fname in fnames]
 
 
 def drop_bad_clips(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold
 
+from tagging.data.clip_names import adopt_names
 from tagging.data.competition import Clips, Competition
 from tagging.data.tables import read_soft_labels
 from tagging.data.waveforms import WaveStore, open_store
@@ -48,9 +49,11 @@ class FoldedClips:
         """Return the clips that a csv of soft labels lists, with its labels.
 
         Raises:
-            TaggingError: as `read_soft_labels`; or the csv lists an unknown clip, or clips of a single fold.
+            TaggingError: as `read_soft_labels` and `adopt_names`; or the csv lists an unknown clip, or clips of a
+                single fold.
         """
         labels = read_soft_labels(path, classes)
+        labels.index = pd.Index(adopt_names(labels.index, self.clips.fnames, path, f"the clips of {self.clips.csv}"))
         unknown = labels.index.difference(self.clips.fnames)
         if len(unknown):
             raise TaggingError(f"{path} lists {len(unknown)} clips that are not among the usable ones of "

@@ -3,83 +3,41 @@
 This module imports numpy and pandas only, so that `lwlrap.py` starts quickly.
 """
 import csv
+import re
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tagging.data.csv_files import open_csv
+from tagging.data.csv_numbers import FLAGS, NumberReader
+from tagging.data.csv_numbers import read_numbers as read_numbers  # other modules import it from here
 from tagging.errors import TaggingError, did_you_mean, shorten
 from tagging.utils.files import atomic
 
-MAX_COLUMNS = 10_000
-
-
-def read_rows(path: Path, columns: Sequence[str] = ("fname",)) -> Iterator[tuple[int, list[str]]]:
-    """Read a csv row by row: first the header, then each row that is not blank, with its line number in the file.
-
-    A byte-order mark, Windows line endings, blank lines and additional columns are accepted.
-
-    Raises:
-        TaggingError: the file is missing or no csv, a column of `columns` is missing, or a row has another length.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader, header = csv.reader(file, strict=True), None
-            for row in reader:
-                if not any(field.strip() for field in row):
-                    continue
-                if header is None:
-                    header = [name.strip() for name in row]
-                    check_header(Path(path), header, columns)
-                    row = header
-                if len(row) != len(header):
-                    raise TaggingError(f"{path}, line {reader.line_num}: {len(row)} fields where the header has "
-                                       f"{len(header)}. Quote fields that hold commas.")
-                yield reader.line_num, row
-            if header is None:
-                check_header(Path(path), [], columns)
-    except OSError as error:
-        raise TaggingError(f"{path} could not be read: {error.strerror}. Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise TaggingError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
-    except csv.Error as error:
-        raise TaggingError(f"{path}, line {reader.line_num}: not a csv row ({error}). Correct the row.") from error
-
-
-def check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:
-    if len(header) > MAX_COLUMNS:
-        raise TaggingError(f"{path} has {len(header)} columns, and at most {MAX_COLUMNS} are read. Check that this "
-                           "is the right file.")
-    missing = [name for name in columns if name not in header]
-    if missing:
-        raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(header)}'.")
-    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
-    if repeated:
-        raise TaggingError(f"{path}: the header names {shorten(repeated)} twice. Keep one column of each name.")
+MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>", "#n/a"}      # how tools write a missing label, in any case
 
 
 def read_table(path: Path, columns: Sequence[str] = ("fname",)) -> pd.DataFrame:
     """Read a csv with a header as text; the index is each row's line in the file.
 
     Raises:
-        TaggingError: as `read_rows`, or no rows.
+        TaggingError: as `open_csv`, or no rows.
     """
-    rows = read_rows(path, columns)
-    _, header = next(rows)
+    file = open_csv(path, columns)
     # By columns, and equal texts are stored once: lists of rows take many times the file's size.
     lines = array("q")
-    fields: list[list[str]] = [[] for _ in header]
+    fields: list[list[str]] = [[] for _ in file.header]
     known: dict[str, str] = {}
-    for line, row in rows:
+    for line, row in file.rows:
         lines.append(line)
         for column, field in zip(fields, row):
             column.append(known.setdefault(field, field))
     if not lines:
         raise TaggingError(f"{path} has a header and no rows.")
-    return pd.DataFrame(dict(zip(header, fields)), index=np.array(lines))
+    return pd.DataFrame(dict(zip(file.header, fields)), index=np.array(lines))
 
 
 def index_by_fname(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -103,24 +61,43 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.Da
         targets: 0/1, index fname, columns `classes`, rows as in the file.
         table: the whole file as text, index fname.
     Raises:
-        TaggingError: as `read_table`; or a label is not in `classes`, or is duplicate in its row.
+        TaggingError: as `read_table` and `label_targets`.
     """
     table = read_table(path, ("fname", "labels"))
+    targets = label_targets(path, table, [split_labels(text) for text in table.labels], classes)
+    return targets, index_by_fname(table, path)
+
+
+def label_targets(path: Path, table: pd.DataFrame, labels: Sequence[Sequence[str]],
+                  classes: Sequence[str]) -> pd.DataFrame:
+    """Return the labels of each clip as 0/1: index fname, columns `classes`.
+
+    Args:
+        table: rows of `path`, as `read_table` returns them.
+        labels: the labels of each row. nan, None and the like are no label, unless a class has that name.
+    Raises:
+        TaggingError: a label is not in `classes`, or is duplicate in its row, or as `index_by_fname`.
+    """
     column = {name: number for number, name in enumerate(classes)}
     targets = np.zeros((len(table), len(classes)), np.uint8)
-    for row, (line, fname, text) in enumerate(zip(table.index, table.fname, table.labels)):
-        labels = split_labels(text)
-        unknown = [label for label in labels if label not in column]
+    for row, (line, fname, text, found) in enumerate(zip(table.index, table.fname, table.labels, labels)):
+        unknown = [label for label in found if label not in column and not is_missing(label)]
+        places = [column[label] for label in found if label in column]
         if unknown:
+            parts = [part.strip(" ()[]{}'\"") for part in re.split(r"[;|/\t]", unknown[0])]
+            remedy = ("Separate the labels by commas" if set(parts) <= set(column) else
+                      "Correct the label, or add the class to the class list")
             raise TaggingError(f"{path}, line {line} ({fname}): unknown label '{unknown[0]}', not one of the "
-                               f"{len(classes)} classes.{did_you_mean(unknown[0], classes)} Correct the label, or add "
-                               "the class to the class list.")
-        if len(set(labels)) < len(labels):
-            raise TaggingError(f"{path}, line {line} ({fname}): duplicate label in '{text}'."
-                               " Remove one of them.")
-        targets[row, [column[label] for label in labels]] = 1
-    table = index_by_fname(table, path)
-    return pd.DataFrame(targets, index=table.index, columns=list(classes)), table
+                               f"{len(classes)} classes.{did_you_mean(unknown[0], classes)} {remedy}.")
+        if len(set(places)) < len(places):
+            raise TaggingError(f"{path}, line {line} ({fname}): duplicate label in '{text}'. Remove one of them.")
+        targets[row, places] = 1
+    return pd.DataFrame(targets, index=index_by_fname(table, path).index, columns=list(classes))
+
+
+def is_missing(label: str) -> bool:
+    """Whether a label is empty, nan, None or the like."""
+    return label.strip().casefold() in MISSING
 
 
 def split_labels(text: str) -> list[str]:
@@ -143,22 +120,23 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Read a submission or a table of predictions: index fname, one float column a class.
 
     Raises:
-        TaggingError: as `read_rows`; or a field is no finite number, or a name is duplicate.
+        TaggingError: as `open_csv`; or a field is no finite number, a column has no name, or a name is duplicate.
     """
-    rows = read_rows(path)
-    _, header = next(rows)
-    classes, place = [name for name in header if name != "fname"], header.index("fname")
-    if not classes:
-        raise TaggingError(f"{path} has no column besides fname.")
-    lines, fnames, values = [], [], []
-    for line, row in rows:
+    file = open_csv(path)
+    classes, place = [name for name in file.header if name != "fname"], file.header.index("fname")
+    if not classes or "" in classes:
+        raise TaggingError(f"{path} has a column without a name. Name the column or remove it." if classes else
+                           f"{path} has no column besides fname. Add a column for each class.")
+    lines, fnames, values, numbers = array("q"), [], array("d"), NumberReader(classes, file.separator)
+    for line, row in file.rows:
         fnames.append(row.pop(place))
         lines.append(line)
-        values.append(read_numbers(row, f"{path}, line {line} ({fnames[-1]})", classes))
+        values.frombytes(numbers.read(row, f"{path}, line {line} ({fnames[-1]})").tobytes())
     if not lines:
         raise TaggingError(f"{path} has a header and no rows.")
-    index = index_by_fname(pd.DataFrame({"fname": fnames}, lines), path).index
-    return pd.DataFrame(np.array(values), index, classes)
+    numbers.finish(path)
+    index = index_by_fname(pd.DataFrame({"fname": fnames}, np.array(lines)), path).index
+    return pd.DataFrame(np.array(values).reshape(len(index), len(classes)), index, classes)
 
 
 def read_soft_labels(path: Path, classes: Sequence[str]) -> pd.DataFrame:
@@ -175,52 +153,41 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> pd.DataFrame:
     return labels[list(classes)]
 
 
-def read_numbers(fields: list[str], where: str, columns: Sequence[str]) -> np.ndarray:
-    """(columns,) float64 of one row.
-
-    Raises:
-        TaggingError: a field is no finite number.
-    """
-    try:
-        numbers = np.array(fields, np.float64)
-        if "_" in (text := "".join(fields)) or not text.isascii():      # numpy accepts 1_000 and digits of all scripts
-            raise ValueError
-    except ValueError:
-        numbers = pd.to_numeric(pd.Series(fields), errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(numbers))
-    if len(wrong):
-        raise TaggingError(f"{where}, column {columns[wrong[0]]}: '{fields[wrong[0]]}' is not a finite number.")
-    return numbers
-
-
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
     """Write a table of predictions with nine digits, which preserve every float32 exactly."""
     with atomic(path) as temporary:
         scores.to_csv(temporary, index_label="fname", float_format="%.9g", lineterminator="\n")
 
 
-def read_truth(path: Path, classes: Sequence[str], usage: str | None = None) -> pd.DataFrame:
+def has_labels(path: Path) -> bool:
+    """Whether a truth is `fname,labels` and not a 0/1 table."""
+    return "labels" in open_csv(path).header
+
+
+def read_truth(path: Path, classes: Sequence[str] | None = None, usage: str | None = None) -> pd.DataFrame:
     """Read the truth: `fname,labels[,usage]`, or a 0/1 table with a column for each class.
 
     Args:
-        classes: the order of the returned columns.
+        classes: the order of the returned columns. By default, the columns of the 0/1 table, or all labels.
         usage: keep the rows with this value in the column `usage`, such as Private.
     Returns:
         0/1, index fname, columns `classes`.
     Raises:
-        TaggingError: as `read_labels` and `read_scores`; or the classes differ, or no row has that usage.
+        TaggingError: as `open_csv` and `label_targets`; or the classes differ, a field of a 0/1 table is neither 0 nor
+            1, or no row has that usage.
     """
-    header = read_table(path).columns
-    if "labels" in header and "labels" not in classes:
-        targets, table = read_labels(path, classes)
+    table = read_table(path)
+    if "labels" in table and "labels" not in (classes or ()):
+        labels = [[label for label in split_labels(text) if label in (classes or ()) or not is_missing(label)]
+                  for text in table.labels]
+        if classes is None:
+            classes = sorted({label for found in labels for label in found})
+        targets = label_targets(path, table, labels, classes)
     else:
-        table = index_by_fname(lined := read_table(path), path)
-        check_same(sorted(set(header) - {"fname", "usage"}), sorted(classes), f"{path}: the header", "classes")
-        targets = table[list(classes)].apply(pd.to_numeric, errors="coerce")
-        for row, column in np.argwhere(~targets.isin([0, 1]).to_numpy())[:1]:
-            raise TaggingError(f"{path}, line {lined.index[row]} ({table.index[row]}), column {classes[column]}: "
-                               f"'{table[classes[column]].iloc[row]}' is neither 0 nor 1.")
-        targets = targets.astype(np.uint8)
+        found = [name for name in table if name not in ("fname", "usage")]
+        classes = found if classes is None else classes
+        check_same(found, classes, f"{path}: the header", "classes")
+        targets = read_marks(path, table, classes)
     if usage is None:
         return targets
     if "usage" not in table:
@@ -228,7 +195,22 @@ def read_truth(path: Path, classes: Sequence[str], usage: str | None = None) -> 
                            "Remove --usage.")
     if usage not in set(table.usage):
         raise TaggingError(f"{path} has no row with usage {usage}: it has {shorten(sorted(set(table.usage)))}.")
-    return targets[table.usage == usage]
+    return targets[(table.usage == usage).to_numpy()]
+
+
+def read_marks(path: Path, table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return the columns `classes` of a 0/1 table: 0 and 1 as numbers, or False and True.
+
+    Raises:
+        TaggingError: a field is something else, or as `index_by_fname`.
+    """
+    index = index_by_fname(table, path).index
+    targets = table[list(classes)].apply(lambda column: pd.to_numeric(
+        column.str.strip().str.lower().replace(FLAGS).str.replace(",", "."), errors="coerce"))
+    for row, column in np.argwhere(~targets.isin([0, 1]).to_numpy())[:1]:
+        raise TaggingError(f"{path}, line {table.index[row]} ({index[row]}), column {classes[column]}: "
+                           f"'{table[classes[column]].iloc[row]}' is neither 0 nor 1. Correct the field.")
+    return targets.astype(np.uint8).set_index(index)
 
 
 def check_same(found: Iterable[str], expected: Iterable[str], where: str, what: str, remedy: str = "") -> None:
