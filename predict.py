@@ -18,6 +18,7 @@ from tagging.modeling.model import CPU
 from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
 from tagging.run import StageFolder, stage_folder
 from tagging.utils.devices import choose_device
+from tagging.utils.files import check_file
 from tagging_lite.audio import make_trim
 
 
@@ -53,12 +54,15 @@ def main() -> None:
     run, ensemble = args.run, args.ensemble
     if (run.tta or 0) < 0 or not run.run:
         raise TaggingError("--tta must not be negative, and --run must name a run.")
+    # Everything that can be wrong with the output, the data and the runs is found before the first clip is predicted.
+    folders = [stage_folder(run.models, name, run.stage) for name in dict.fromkeys(run.run)]
+    stage = "" if run.stage == "curated" else f"-{run.stage}"
+    out = ensemble.out or Path("submissions") / f"{'+'.join(dict.fromkeys(run.run))}{stage}.csv"
+    check_file(out, "--out")
     device = choose_device(run.device)
     competition = open_competition(args.data.data)
     test = competition.clips("test")
 
-    # Everything that can be wrong with a run is found before the first clip is predicted.
-    folders = [stage_folder(run.models, name, run.stage) for name in dict.fromkeys(run.run)]
     recipes = {folder: folder.recipe() for folder in folders}
     folds_of = {folder: folder.choose_folds(run.folds) for folder in folders}
     for folder, folds in folds_of.items():
@@ -71,12 +75,15 @@ def main() -> None:
         folders = [folder for folder, weight in zip(folders, weights) if weight > 0]
         weights = weights[weights > 0]
 
+    clips_of = {}
+    for folder in folders:
+        usable, store = open_store(test, make_trim(recipes[folder].trim_db), args.data.cache,
+                                   skip_bad=args.data.skip_bad_clips, sample_rate=folder.settings()["sample_rate"])
+        clips_of[folder] = ClipDataset(usable.fnames, store, usable.targets)
+
     predictions = []
     for folder in folders:
-        recipe, folds = recipes[folder], folds_of[folder]
-        usable, store = open_store(test, make_trim(recipe.trim_db), args.data.cache, skip_bad=args.data.skip_bad_clips,
-                                   sample_rate=folder.settings()["sample_rate"])
-        clips = ClipDataset(usable.fnames, store, usable.targets)
+        recipe, folds, clips = recipes[folder], folds_of[folder], clips_of[folder]
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
         tta = recipe.views(run.tta)
@@ -94,8 +101,6 @@ def main() -> None:
         means = class_means(submission, known)      # the means of a few test clips alone are not reliable
         submission, known = submission / means, known / means
     submission = fill_rows(submission, test.fnames)
-    stage = "" if run.stage == "curated" else f"-{run.stage}"
-    out = ensemble.out or Path("submissions") / f"{'+'.join(dict.fromkeys(run.run))}{stage}.csv"
     write_submission(out, submission, test.fnames, competition.classes)
     print_out_of_fold(known, truth)
     print(f"{len(submission)} clips x {len(competition.classes)} classes -> {out}")

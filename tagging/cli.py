@@ -1,7 +1,6 @@
 """Command lines, generated from dataclasses with tyro. The groups that scripts share are in `tagging.options`."""
 import contextlib
 import faulthandler
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from tagging.recipe import (
 from tagging.schema import require_trainable
 from tagging.utils import interrupts
 from tagging.utils.logs import show_logs, write_event
+from tagging_lite.console import flush_stdout, prepare_streams
 
 Arguments = TypeVar("Arguments")
 Training = TypeVar("Training", bound="TrainOptions")
@@ -193,9 +193,8 @@ def words() -> list[str]:
 def program() -> str:
     """Return how the user started this program: python predict.py, or python -m tools.NAME."""
     path = Path(sys.argv[0])
-    if path.parent.name in ("tools", "benchmark"):
-        name = path.parent.name if path.stem == "__main__" else path.stem
-        return f"python -m tools.{name}"
+    if path.stem == "__main__" or path.parent.name == "tools":
+        return f"python -m tools.{path.parent.name if path.stem == '__main__' else path.stem}"
     return f"python {path.name}"
 
 
@@ -207,6 +206,7 @@ def run_script(main: Callable[[], object], resumable: bool = False) -> None:
     Args:
         resumable: whether the same command resumes after an interruption.
     """
+    prepare_streams()
     interrupts.install_handlers()
     if sys.__stderr__:
         with contextlib.suppress(ValueError, OSError):      # a stderr without a file
@@ -214,14 +214,16 @@ def run_script(main: Callable[[], object], resumable: bool = False) -> None:
     with show_logs() as events:
         try:
             main()
+            sys.stdout.flush()          # output that cannot be written is an error
         except TaggingError as error:
             fail(str(error), 2, events)
         except BrokenPipeError:         # `| head` has enough lines
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # or the last flush fails
+            flush_stdout()
             sys.exit(141)
         except OSError as error:        # a disk that is gone, for example; expected errors are TaggingErrors
-            fail(f"{error.filename or 'a file'} could not be used: {error.strerror or error}. Check the disk and the "
-                 "permissions, and run the same command again.", 2, events)
+            flush_stdout()
+            fail(f"{error.filename or 'a file or the output'} could not be used: {error.strerror or error}. Check the "
+                 "disk and the permissions, and run the same command again.", 2, events)
         except interrupts.Stopped as stop:
             print(f"{stop}." + (" Run the same command again to resume." if resumable else ""), file=sys.stderr)
             sys.exit(stop.exit_code)
@@ -232,5 +234,6 @@ def fail(message: str, code: int, events: TextIO | None) -> NoReturn:
     if events:
         write_event(events, error=message)
     else:
-        print(f"error: {message}", file=sys.stderr)
+        with contextlib.suppress(OSError):      # the exit code stays right if stderr cannot be written
+            print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

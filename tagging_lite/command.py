@@ -1,19 +1,16 @@
 """The command line: sound files and folders in, tags out."""
 import argparse
 import csv
-import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from tagging_lite.errors import SoundError, TaggingError
+from tagging_lite.console import json_text
+from tagging_lite.errors import SoundError, TaggingError, list_notes
+from tagging_lite.find import find_sounds
 from tagging_lite.tagger import Tagger, TagResult
-
-# The formats of libsndfile. A file on the command line may have any suffix.
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
 
 Results = Iterable[tuple[Path, TagResult]]
 
@@ -32,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def tag_paths(tagger: Tagger, args: argparse.Namespace,
               progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths) -> int:
-    """Tag all files, and print the tags of each file at once. List the files that could not be read at the end.
+    """Tag all files, and print the tags of each file at once.
+
+    At the end, stderr lists the files that could not be read, remarks on files, and files and folders that were left
+    out.
 
     Args:
         args: as parsed with `add_arguments`.
@@ -44,14 +44,19 @@ def tag_paths(tagger: Tagger, args: argparse.Namespace,
     """
     if args.top < 1 or not 0 <= args.threshold <= 1:
         raise TaggingError("--top must be 1 or more, and --threshold must be from 0 to 1.")
+    found = find_sounds(args.paths)
     faults: list[str] = []
+    notes: list[tuple[Path, tuple[str, ...]]] = []
 
     def results() -> Iterator[tuple[Path, TagResult]]:
-        for path in progress(list(find_sounds(args.paths))):
+        for path in progress(found.paths):
             try:
-                yield path, tagger.tag_file(path, args.timeline)
+                result = tagger.tag_file(path, args.timeline)
             except SoundError as error:
                 faults.append(f"{path}: {error}")
+                continue
+            notes.append((path, result.notes))
+            yield path, result
 
     FORMATS[args.format](results(), tagger, args.top, args.threshold)
     sys.stdout.flush()
@@ -59,37 +64,11 @@ def tag_paths(tagger: Tagger, args: argparse.Namespace,
         print(f"{len(faults)} {'file' if len(faults) == 1 else 'files'} could not be tagged:", *faults, sep="\n  ",
               file=sys.stderr)
         print("Replace them, or leave them out.", file=sys.stderr)
+    for line in list_notes(notes):
+        print(line, file=sys.stderr)
+    if left_out := found.describe():
+        print(*left_out, "To read one of them, name it on the command line.", sep="\n", file=sys.stderr)
     return 1 if faults else 0
-
-
-def find_sounds(paths: list[Path]) -> Iterator[Path]:
-    """Yield the given files, and all sound files in the given folders and their subfolders, sorted by name.
-
-    Raises:
-        TaggingError: a path does not exist, or a folder cannot be read or has no sound file.
-    """
-    for path in paths:
-        if not path.is_dir():
-            if not path.exists():
-                raise TaggingError(f"{path} does not exist. Check the path.")
-            yield path
-            continue
-        found = sorted(Path(folder, name) for folder, _, names in os.walk(path, onerror=raise_unreadable)
-                       for name in names if Path(name).suffix.lower() in SUFFIXES)
-        if not found:
-            raise TaggingError(f"{path} holds no sound file ({', '.join(sorted(SUFFIXES))}). Choose another folder, or "
-                               "give the names of the files.")
-        yield from found
-
-
-def raise_unreadable(error: OSError) -> None:
-    """Turn an error of `os.walk` into a `TaggingError`. By default os.walk skips a folder that cannot be read.
-
-    Raises:
-        TaggingError: always.
-    """
-    raise TaggingError(f"{error.filename} cannot be read: {error.strerror}. Check its permissions, or choose other "
-                       "folders.")
 
 
 def write_text(results: Results, tagger: Tagger, top: int, threshold: float) -> None:
@@ -118,7 +97,7 @@ def write_json(results: Results, tagger: Tagger, top: int, threshold: float) -> 
     print("[", end="")
     for number, (path, result) in enumerate(results):
         entry = {"path": str(path)} | tagger.describe(result, top, threshold)
-        print(",\n " if number else "\n ", json.dumps(entry, ensure_ascii=False), sep="", end="", flush=True)
+        print(",\n " if number else "\n ", json_text(entry, sys.stdout.encoding or "utf-8"), sep="", end="", flush=True)
     print("\n]")
 
 

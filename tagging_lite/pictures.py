@@ -3,6 +3,8 @@
 They use matplotlib without its global state, because servers draw them in threads.
 """
 import io
+import re
+from unicodedata import east_asian_width
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,15 +12,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
+from tagging_lite.fonts import set_fonts
+
 MELS = 128
 COLUMNS = 1000          # of a spectrogram, at most
-LONGEST_NAME = 44       # characters of a name in a figure
+LONGEST_NAME = 44       # characters of a name in a figure; a Chinese one counts twice
 TICKS = 200, 500, 1000, 2000, 5000, 10_000, 20_000     # Hz
 
 
 def shorten_name(name: str, limit: int = LONGEST_NAME) -> str:
-    """Cut a name to at most `limit` characters, the last one an ellipsis."""
-    return name if len(name) <= limit else name[:limit - 1] + "…"
+    """Cut a name to the width of `limit` Latin letters, with an ellipsis at its end. Replace bytes that are not UTF-8.
+    """
+    name = re.sub("[\ud800-\udfff]", "\ufffd", name)
+    ends = np.cumsum([1 + (east_asian_width(character) in "FW") for character in name])
+    return name if not name or ends[-1] <= limit else name[:np.searchsorted(ends, limit - 1, "right")] + "…"
 
 
 def hertz_to_mel(hertz: ArrayLike) -> np.ndarray:
@@ -98,7 +105,7 @@ def bars_figure(tags: list[tuple[str, float]], title: str = "") -> Figure:
     axes.set_yticks(range(len(tags)), names, parse_math=False)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.08), xlabel="Probability")
-    axes.set_title(title, parse_math=False)
+    axes.set_title(shorten_name(title, 70), parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -125,6 +132,7 @@ def timeline_figure(timeline: np.ndarray, classes: tuple[str, ...], top: int = 8
 
 def png(figure: Figure, dpi: int = 100) -> bytes:
     """Return a figure as the content of a PNG file."""
+    set_fonts(figure)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()

@@ -9,7 +9,6 @@
 """
 import argparse
 import asyncio
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from tagging_lite.audio import concatenate, read_mono, require_sound
+from tagging_lite.console import prepare_streams
+from tagging_lite.cores import available_cores
 from tagging_lite.errors import SoundError, TaggingError
 from tagging_lite.onnx import load_onnx
 from tagging_lite.pictures import bars_figure, log_mel_figure, png
@@ -37,7 +38,7 @@ class Limits:
     megabytes: float = 20           # size of an upload
     sound_seconds: float = 300      # length of the sound in it
     wait_seconds: float = 60        # time of the upload, and time until its processing starts
-    concurrency: int = os.cpu_count() or 1      # number of sounds that are processed at the same time
+    concurrency: int = available_cores()      # number of sounds that are processed at the same time
 
 
 def make_app(tagger: Tagger, limits: Limits) -> FastAPI:
@@ -108,6 +109,7 @@ def make_app(tagger: Tagger, limits: Limits) -> FastAPI:
 
 
 def main() -> None:
+    prepare_streams()
     limits = Limits()
     parser = argparse.ArgumentParser(prog="python -m tagging_lite.serve", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,5 +1,6 @@
 """Own sounds laid out as a competition, and the scripts run on it."""
 import hashlib
+import os
 import resource
 import sys
 
@@ -173,7 +174,7 @@ def test_all_faults_are_listed_at_once_and_nothing_is_written(shop, folders, exp
               "loose.wav: no label")
     result = shop.call(TOOL, shop.data, "--folders", folders)
     expect_error(result, "7 of 20 clips", *faults, "--skip-bad-clips")
-    assert "just.wav" not in result.err and "notes.txt" in result.out
+    assert "just.wav" not in result.err and "no sound files by their names (1): Dog/notes.txt" in result.err
     assert list(shop.folder.iterdir()) == [folders]
     result = shop.call(TOOL, shop.data, "--folders", folders, "--skip-bad-clips")
     assert result.code == 0 and all(fault in result.out for fault in faults)
@@ -273,6 +274,70 @@ def test_a_csv_that_cannot_be_used(shop, listed, expect_error, rows, said):
     assert not shop.data.exists()
 
 
+@pytest.mark.parametrize(("form", "said"), [
+    (lambda text: text.replace(",", ";"), "semicolons separate the labels of 15 clips, as in 'A;B'"),
+    (lambda text: text.replace(",", "|"), "vertical bars separate the labels of 15 clips"),
+    (lambda text: str(text.split(",")), "the labels are lists, such as ['A']"),
+    (lambda text: text, "commas separate the labels of 15 clips")])
+def test_labels_in_all_forms_give_the_same_competition(shop, listed, form, said):
+    assert shop.call(TOOL, shop.folder / "expected", *listed).code == 0
+    told = table(shop.folder / "own.csv")
+    told.labels = told.labels.map(form)
+    told.to_csv(shop.folder / "own.csv")
+    result = shop.call(TOOL, shop.data, *listed)
+    assert result.code == 0 and (said in result.out or form("A,B") == "A,B"), result.err
+    assert digests(shop.data) == digests(shop.folder / "expected")
+
+
+def test_missing_labels_are_clips_without_a_label(shop, listed, expect_error):
+    told = table(shop.folder / "own.csv")
+    told.loc[["03.wav", "04.wav", "05.wav"], "labels"] = ["nan", "None", ""]
+    told.to_csv(shop.folder / "own.csv")
+    result = shop.call(TOOL, shop.data, *listed)
+    expect_error(result, "3 of 30 clips", "03.wav: no label", "04.wav: no label", "05.wav: no label")
+    assert "2 fields are nan or None" in result.out
+    result = shop.call(TOOL, shop.data, *listed, "--skip-bad-clips")
+    assert result.code == 0 and open_competition(shop.data).classes == ("A", "B", "C")
+
+
+def test_the_label_separator_can_be_chosen(shop, listed, expect_error):
+    told = table(shop.folder / "own.csv")
+    told.labels = [f"{'AB'[number % 2]}/low" for number in range(30)]
+    told.to_csv(shop.folder / "own.csv")
+    result = shop.call(TOOL, shop.data, *listed)
+    assert result.code == 0 and open_competition(shop.data).classes == ("A/low", "B/low")
+    assert "2 labels contain slashes" in result.out and "--label-separator '/'" in result.out
+    result = shop.call(TOOL, shop.folder / "other", *listed, "--label-separator", "/")
+    assert result.code == 0 and open_competition(shop.folder / "other").classes == ("A", "B", "low")
+    result = shop.call(TOOL, shop.folder / "whole", *listed, "--label-separator", "none")
+    assert result.code == 0 and open_competition(shop.folder / "whole").classes == ("A/low", "B/low")
+    expect_error(shop.call(TOOL, shop.folder / "third", *listed, "--label-separator", "x"), "must be a sign")
+    expect_error(shop.call(TOOL, shop.folder / "third", "--folders", shop.folder / "clips", "--label-separator", ";"),
+                 "--label-separator need --csv")
+
+
+@pytest.mark.parametrize("change", [
+    lambda fname: fname.removesuffix(".wav"), lambda fname: f"recordings/{fname}", lambda fname: f"C:\\data\\{fname}",
+    lambda fname: f"./{fname}"])
+def test_names_of_clips_are_matched(shop, listed, change):
+    assert shop.call(TOOL, shop.folder / "expected", *listed).code == 0
+    told = table(shop.folder / "own.csv")
+    told.rename(change).rename_axis("fname").to_csv(shop.folder / "own.csv")
+    result = shop.call(TOOL, shop.data, *listed)
+    assert result.code == 0 and ("30 of 30 names were matched" in result.out or change("a.wav") == "./a.wav")
+    assert {path: sum for path, sum in digests(shop.data).items() if path != "clips.csv"} == \
+        {path: sum for path, sum in digests(shop.folder / "expected").items() if path != "clips.csv"}
+
+
+def test_an_excel_file_with_semicolons(shop, listed):
+    told = table(shop.folder / "own.csv")
+    told.index.name, told["recording"] = "fname", ["nan", "None", ""] * 10
+    (shop.folder / "own.csv").write_bytes(told.to_csv(sep=";", lineterminator=";;\r\n").encode("utf-16"))
+    result = shop.call(TOOL, shop.data, *listed, "--source", "recording")
+    assert result.code == 0 and "semicolons separate the fields" in result.out, result.err
+    assert table(shop.data / "clips.csv").source.nunique() == 30         # nan is no recording
+
+
 @pytest.mark.parametrize("name", [" Dog", "fname", b"M\xf6we".decode(errors="surrogateescape")])
 def test_a_folder_whose_name_cannot_be_a_class(shop, folders, expect_error, name):
     write(folders / "x.wav", sound(0))
@@ -286,7 +351,52 @@ def test_folders_and_clips_may_be_links(shop, folders, expect_error):
     (folders / "Dog").symlink_to(shop.folder / "elsewhere")
     (folders / "Dog/more").symlink_to(shop.folder / "elsewhere")
     result = shop.call(TOOL, shop.data, "--folders", folders)
-    first, second = result.out.splitlines()[:2]
-    assert first.endswith("names: Dog/more") and second.startswith("12 clips")
+    assert "12 clips" in result.out and "Not read, links to folders (1): Dog/more\n" in result.out
     (folders / "Dog/dangling.wav").symlink_to("/nowhere")
     expect_error(shop.call(TOOL, shop.folder / "other", "--folders", folders), "Dog/dangling.wav: unreadable")
+
+
+def test_hidden_files_and_leftovers_of_systems_are_no_clips_and_no_classes(shop, folders):
+    expected = shop.call(TOOL, shop.folder / "clean", "--folders", folders)
+    for name in ("Dog/.ipynb_checkpoints/rec 1-checkpoint.wav", "__MACOSX/Dog/rec 1.wav", ".Trash-1000/rec 1.wav",
+                 "Dog/@eaDir/rec 1.wav/SYNOAUDIO.wav", "System Volume Information/rec 1.wav"):
+        write(folders / name, sound(40))
+    for name in ("Dog/._rec 1.wav", "__MACOSX/Dog/._rec 1.wav", "._loose.wav"):
+        (folders / name).write_bytes(b"\0\5\x16\7" * 1024)
+    (folders / "Dog/Thumbs.db").write_bytes(b"no sound")
+    result = shop.call(TOOL, shop.data, "--folders", folders)
+    assert result.code == 0, result.err
+    assert digests(shop.data) == digests(shop.folder / "clean")
+    line, = [line for line in result.out.splitlines() if line not in expected.out and "out" not in line]
+    assert line == ("Not read, hidden or left by the system (7): .Trash-1000, ._loose.wav, Dog/._rec 1.wav, "
+                    "Dog/.ipynb_checkpoints, Dog/@eaDir, System Volume Information, __MACOSX")
+
+
+def test_what_looks_like_sound_and_is_not_read_is_in_the_report(shop, folders, expect_error):
+    for name in ("rec.wav.part", "song.mid", "cover.jpg"):
+        (folders / "Dog" / name).write_bytes(b"words")
+    lines = ["Not read, of unsupported formats (1): Dog/song.mid",
+             "Not read, backups or unfinished downloads by their names (1): Dog/rec.wav.part",
+             "Not read, no sound files by their names (1): Dog/cover.jpg"]
+    result = shop.call(TOOL, shop.data, "--folders", folders)
+    assert result.out.split("\nwritten to")[0].splitlines()[-3:] == lines
+    (folders / "Owl").mkdir()
+    (folders / "Owl/hoot.mid").touch()
+    said = expect_error(shop.call(TOOL, shop.folder / "other", "--folders", folders), "no sound file of 1 classes: Owl")
+    assert "(2): Dog/song.mid, Owl/hoot.mid" in said and lines[1] in said
+
+
+@pytest.mark.parametrize("name", ["._rec 1.wav", "Thumbs.db", "rec"])
+def test_a_clip_that_a_csv_names_is_read_whatever_its_name(shop, name):
+    for number, clip in enumerate((name, "b.wav", "c.wav", "d.wav")):
+        write(shop.folder / "clips" / clip, sound(number), format="WAV")
+    (shop.folder / "own.csv").write_text(f"fname,labels\n{name},A\nb.wav,A\nc.wav,B\nd.wav,B\n")
+    assert shop.call(TOOL, shop.data, "--csv", shop.folder / "own.csv", "--clips", shop.folder / "clips").code == 0
+    assert name in set(table(shop.data / "clips.csv").original)
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_with_escapes(shop, folders):
+    (folders / "Dog/rec 0.wav").rename(folders / os.fsdecode(b"Dog/caf\xe9.wav"))
+    clips, _, _ = labelled_sounds.read_folders(folders)
+    assert clips.original[0] == r"Dog/caf\xe9.wav" and clips.path[0].is_file()
+    assert labelled_sounds.flat_names(clips.original)[0] == "Dog-caf-xe9.wav"

@@ -52,7 +52,8 @@ def test_the_modules_are_really_missing(workshop):
 
 def test_all_modules_can_be_imported_without_them(workshop):
     names = [path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for folder in ("tagging", "tools")
-             for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"]
+             for path in (ROOT / folder).rglob("*.py") if path.name not in ("__init__.py", "reference.py")]
+    # tools.fastaudio_parity.reference runs in an environment of its own.
     script = workshop.folder / "script.py"
     script.write_text(f"import importlib\nfor name in {names}:\n    importlib.import_module(name)\nprint('done')")
     assert len(names) > 40 and "done" in call(workshop, str(script))

@@ -100,6 +100,30 @@ def test_unreadable_files_are_named_at_the_end_and_the_rest_is_done(trained, tag
     assert "--format" not in words or "json" not in words or len(json.loads(result.out)) == 2
 
 
+@pytest.mark.parametrize("form", ["text", "csv", "json"])
+@pytest.mark.parametrize("model", [False, True])
+def test_what_is_left_out_of_a_folder_is_named_on_stderr(trained, tag, tmp_path, form, model):
+    good = next((trained.data / "test").iterdir()).read_bytes()
+    for name in ("a.wav", "A/b.WAV", "._a.wav", "@eaDir/a.wav/x.wav", "A/.ipynb_checkpoints/b.wav", "c.mid",
+                 "d.wav.part", "nameless", "Thumbs.db", "cover.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"picture" if name == "cover.jpg" else good)
+    (tmp_path / "linked").symlink_to(trained.data / "test")
+    result = tag(tmp_path, "--format", form, "--top", "1", model=model)
+    assert result.code == 0 and len(result.out.splitlines()) == {"text": 2, "csv": 3, "json": 4}[form]
+    home = f"{tmp_path}/"
+    assert result.err.replace(home, "").splitlines() == [
+        "Not read, links to folders (1): linked",
+        "Not read, hidden or left by the system (3): ._a.wav, @eaDir, A/.ipynb_checkpoints",
+        "Not read, of unsupported formats (1): c.mid", "Not read, backups or unfinished downloads by their names (1): "
+        "d.wav.part", "Not read, without a suffix, but with the first bytes of a sound file (1): nameless",
+        "To read one of them, name it on the command line."]
+    named = [tmp_path / name for name in ("._a.wav", "d.wav.part", "nameless", "linked", "@eaDir")]
+    result = tag(*named, "--format", form, "--top", "1", model=model)
+    assert result.code == 0 and result.err == ""
+    assert all(str(path) in result.out for path in named)
+
+
 def test_the_threshold_leaves_tags_out(trained, tag):
     clip = next((trained.data / "test").iterdir())
     entry, = json.loads(tag(clip, "--format", "json", "--threshold", "1").out)

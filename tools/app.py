@@ -33,6 +33,7 @@ from tagging.run import StageFolder, stage_folder
 from tagging.utils.devices import choose_device
 from tagging.utils.files import read_json
 from tagging_lite.audio import RemoveSilence, make_trim, read_mono
+from tagging_lite.cores import available_cores
 from tagging_lite.errors import SoundError
 from tagging_lite.pictures import bars_figure, log_mel_figure, timeline_figure
 from tagging_lite.tagger import Tagger
@@ -94,7 +95,7 @@ def serve(page: gr.Blocks, port: int) -> None:
     Raises:
         TaggingError: the port is in use.
     """
-    page.queue(default_concurrency_limit=os.cpu_count())
+    page.queue(default_concurrency_limit=available_cores())
     try:
         page.launch(server_name="127.0.0.1", server_port=port, max_file_size=LARGEST_UPLOAD, footer_links=[],
                     quiet=True, prevent_thread_lock=True)

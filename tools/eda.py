@@ -12,6 +12,7 @@ from tagging.options import CompetitionOption
 from tagging.reporting.data_sections import data_sections
 from tagging.reporting.eda import choose_clips, measure_sounds, open_splits, usable
 from tagging.reporting.report import write_page
+from tagging.utils.files import check_file
 from tagging_lite.audio import RemoveSilence
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     args = parse(Eda, __doc__)
     if args.clips < 0:
         raise TaggingError("--clips must be 1 or more, or 0 for all clips.")
+    check_file(args.out, "--out")
     competition = open_competition(args.data)
     splits = open_splits(competition)
     sounds = {split: measure_sounds(choose_clips(clips, args.clips), RemoveSilence())

@@ -27,9 +27,9 @@ from tagging.modeling.logmel import LogMel
 from tagging.modeling.model import CPU, Model
 from tagging.options import FoldedRunOptions, shown_default
 from tagging.run import stage_folder
-from tagging.utils.files import atomic
+from tagging.utils.files import atomic, check_file
 from tagging_lite.audio import SoundError, has_sound, read_mono
-from tagging_lite.command import find_sounds
+from tagging_lite.find import find_sounds
 from tagging_lite.onnx import KIND, open_session
 
 TOLERANCE = 1e-4        # largest difference in probability between torch and the exported model
@@ -163,27 +163,30 @@ def synthetic_sounds(window: int) -> list[np.ndarray]:
 
 
 def read_sounds(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
-    """Read the sounds of --check: (samples,) int16 each.
+    """Read the sounds of --check: (samples,) int16 each. Print the files and folders that are left out.
 
     Raises:
         TaggingError: a file cannot be used.
     """
-    sounds = []
-    for path in find_sounds(list(paths)):
+    sounds, found = [], find_sounds(paths)
+    for path in found.paths:
         try:
             sounds += [wave for wave in read_mono(path, sample_rate) if has_sound(wave)]
         except SoundError as error:
             raise TaggingError(f"--check {path} cannot be used: {error}. Choose other files.") from error
+    for line in found.describe():
+        print(f"--check: {line}")
     return sounds
 
 
 def main() -> None:
     args = parse(Export, __doc__)
     folder = stage_folder(args.models, args.run, args.stage)
+    out = args.out or folder.path / "model.onnx"
+    check_file(out, "--out")
     models, references = (folder.load_models(args.folds, CPU) for _ in range(2))
     info = model_info(models[0])
     sounds = synthetic_sounds(info.window) + read_sounds(args.check, info.sample_rate)
-    out = args.out or folder.path / "model.onnx"
     difference = write_onnx(models, references, sounds, out)
     print(f"{out}: {len(models)} models, {len(info.classes)} classes, {info.sample_rate} Hz, "
           f"{out.stat().st_size / 2**20:.1f} MB\nThe probabilities differ from torch's by at most {difference:.1e} on "

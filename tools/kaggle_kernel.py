@@ -26,7 +26,7 @@ from tagging.options import Flat, FoldedRunOptions, shown_default
 from tagging.provenance import provenance
 from tagging.run import stage_folder
 from tagging.schema import commit_of
-from tagging.utils.files import new_folder, read_json, write_json
+from tagging.utils.files import check_new_folder, new_folder, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,6 +57,7 @@ def main() -> None:
                                "on Kaggle.")
     if (kaggle.tta or 0) < 0:
         raise TaggingError("--tta must not be negative.")
+    check_new_folder(kaggle.out, "--out")
 
     folder = stage_folder(run.models, run.run, run.stage)
     folder.load_models(run.folds, CPU)      # an invalid model is reported here and not on Kaggle

@@ -1,65 +1,78 @@
 """The user's own labelled sounds, from a folder for each class or from a csv. tools.make_competition converts them."""
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from tagging.data.competition import check_classes, find_clips
-from tagging.data.tables import join_labels, read_labels, read_table, split_labels
+from tagging.data.clip_names import clip_names, find_clips
+from tagging.data.competition import check_classes
+from tagging.data.tables import is_missing, join_labels, label_targets, read_table, split_labels
 from tagging.errors import TaggingError, shorten
-from tagging_lite.command import SUFFIXES, find_sounds
+from tagging_lite.find import OTHER, class_folders, find_sounds
+from tools.label_column import AUTO, split_column
 
 
-def read_folders(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Find the clips of a folder that contains a folder for each class. Print the files that are not sound files.
+def read_folders(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Find the clips of a folder that contains a folder for each class.
 
     Returns:
-        clips: original (the path within `folder`), path, source (the clip itself).
+        clips: original (the path within `folder`, with escapes for bytes that are not UTF-8), path, source (the clip
+            itself).
         targets: 0/1, columns the classes. A clip outside the folders of the classes has no label.
+        left_out: a line for each kind of files and folders that are not read.
     Raises:
-        TaggingError: the folder is missing, there are fewer than two classes, a class has no clip, or a name is not
+        TaggingError: the folder is missing, there are fewer than two classes, a class has no clip, or its name is not
             UTF-8.
     """
     if not folder.is_dir():
         raise TaggingError(f"{folder} is not a folder. --folders needs a folder that contains a folder for each class.")
-    files = {path.relative_to(folder).as_posix() for entry in folder.iterdir() for path in (entry, *entry.rglob("*"))
-             if path.is_symlink() or path.is_file()}
-    undecodable = sorted(ascii(name) for name in files if name != name.encode(errors="replace").decode())
+    classes = check_classes(folder, class_folders(folder))
+    undecodable = [as_text(name) for name in classes if as_text(name) != name]
     if undecodable:
-        raise TaggingError(f"{folder} contains {len(undecodable)} names that are not UTF-8: {shorten(undecodable)}. "
-                           "Rename them.")
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    classes = check_classes(folder, [path.name for path in entries if path.is_dir()])
-    paths = [path for entry in entries if entry.is_dir() or entry.suffix.lower() in SUFFIXES
-             for path in find_sounds([entry])]
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    others = sorted(files - {*names, *classes})         # the folder of a class can be a link
-    if others:
-        print(f"left out {len(others)} files that are not sound files by their names: {shorten(others)}", flush=True)
+        raise TaggingError(f"{folder} contains {len(undecodable)} classes whose names are not UTF-8: "
+                           f"{shorten(undecodable)}. Rename them.")
+    found = find_sounds([folder], follow=True)
+    left_out = found.describe(home=folder) + found.describe([OTHER], folder)
+    names = [as_text(path.relative_to(folder).as_posix()) for path in found.paths]
+    empty = sorted({*classes} - {name.partition("/")[0] for name in names})
+    if empty:
+        raise TaggingError("\n  ".join([f"{folder} has no sound file of {len(empty)} classes: {shorten(empty)}. Add "
+                                        "sounds, or move the folders of these classes elsewhere.", *left_out]))
     targets = [[name.startswith(f"{label}/") for label in classes] for name in names]       # (clips, classes)
-    clips = pd.DataFrame({"original": names, "path": paths, "source": names})
-    return clips, pd.DataFrame(targets, columns=list(classes)).astype(np.uint8)
+    clips = pd.DataFrame({"original": names, "path": found.paths, "source": names})
+    return clips, pd.DataFrame(targets, columns=list(classes)).astype(np.uint8), left_out
 
 
-def read_csv(path: Path, folder: Path, column: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def as_text(name: str) -> str:
+    """Return a file name as text that can be encoded: bytes that are not UTF-8 become escapes such as \\xe9."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def read_csv(path: Path, folder: Path, column: str | None, separator: str = AUTO) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the clips of a csv.
 
     Args:
         folder: contains the clips.
-        column: the column with the source of each clip. An empty field makes the clip its own source.
+        column: the column with the source of each clip. A clip whose field is empty, nan or None is its own source.
+        separator: of the labels, as for `split_column`.
     Returns:
         clips and targets as `read_folders`.
     Raises:
-        TaggingError: as `read_labels` and `find_clips`; or the column is missing, or there are fewer than two classes.
+        TaggingError: as `read_table`, `split_column`, `label_targets` and `find_clips`; or the column is missing, or
+            there are fewer than two classes.
     """
     table = read_table(path, ("fname", "labels", *([column] if column else ())))
-    classes = check_classes(path, sorted({label for text in table.labels for label in split_labels(text)}))
-    targets, _ = read_labels(path, classes)
-    sources = table[column].str.strip().replace("", pd.NA).fillna(table.fname) if column else table.fname
-    clips = pd.DataFrame({"original": targets.index, "path": find_clips(path, folder, targets.index),
-                          "source": sources.to_numpy()})
+    labels = split_column(path, table, separator)
+    classes = check_classes(path, sorted({label for found in labels for label in found}))
+    targets = label_targets(path, table, labels, classes)
+    paths = find_clips(path, folder, table.fname)
+    names = [PurePosixPath(name).as_posix() for name in clip_names(folder, table.fname, paths)]     # without ./
+    sources = names if column is None else [name if is_missing(source) else source.strip()
+                                            for name, source in zip(names, table[column])]
+    clips = pd.DataFrame({"original": names, "path": paths, "source": sources})
     return clips, targets.reset_index(drop=True)
 
 
@@ -102,7 +115,7 @@ def flat_names(originals: Sequence[str]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()
     for original in originals:
-        stem = Path(original.strip("/").replace("/", "-")).stem
+        stem = Path(re.sub(r"[/\\]", "-", original.strip("/"))).stem
         stem = stem.encode()[-240:].decode(errors="ignore")     # file systems accept 255 bytes
         name, number = f"{stem}.wav", 1
         while name.casefold() in taken:         # some file systems do not distinguish A from a

@@ -23,11 +23,12 @@ from tyro.conf import Positional, arg, create_mutex_group
 from tagging.cli import parse, run_script
 from tagging.data.folds import choose_test
 from tagging.data.tables import label_texts
-from tagging.errors import TaggingError, shorten
+from tagging.errors import TaggingError, list_notes, shorten
 from tagging.options import Flat, shown_default
-from tagging.utils.files import new_folder
-from tagging_lite.audio import RATES
+from tagging.utils.files import check_new_folder, new_folder
+from tagging_lite.decoding.sound import RATES
 from tools.convert_sounds import convert_all, most_common_rate
+from tools.label_column import AUTO
 from tools.labelled_sounds import check_class_names, flat_names, match_sources, read_csv, read_folders
 
 FOLDS = 5       # number of folds of every recipe unless --fold-count changes it
@@ -40,10 +41,12 @@ class SoundOptions:
     """The labelled sounds."""
     # Folder that contains a folder for each class.
     folders: Annotated[Path | None, INPUT, shown_default("", "DIR")] = None
-    # Csv with the columns fname and labels. Commas separate the labels of a clip within the field.
+    # Csv with the columns fname and labels. A clip can have several labels, such as A,B.
     csv: Annotated[Path | None, INPUT, shown_default("", "FILE")] = None
     # Folder that contains the clips of --csv.
     clips: Annotated[Path | None, shown_default("", "DIR")] = None
+    # Sign between the labels of a clip in --csv, such as ';'. auto recognises it. none keeps each field as one label.
+    label_separator: Annotated[str, arg(metavar="SIGN")] = AUTO
     source: Annotated[str | None, SOURCE, shown_default("", "COLUMN"), arg(
         help="Column of --csv with the recording of each clip. All clips of a recording go to the same split. A clip "
              "with an empty field is its own recording.")] = None
@@ -75,8 +78,10 @@ class MakeCompetition:
             TaggingError: options do not go together, or a number is out of its range.
         """
         sounds, split = self.sounds, self.split
-        if (sounds.csv is None) != (sounds.clips is None) or (sounds.source and not sounds.csv):
-            raise TaggingError("--csv needs --clips, and --clips and --source need --csv. Add or remove one of them.")
+        if (sounds.csv is None) != (sounds.clips is None):
+            raise TaggingError("--csv needs --clips, and --clips needs --csv. Add or remove one of them.")
+        if not sounds.csv and (sounds.source or sounds.label_separator != AUTO):
+            raise TaggingError("--source and --label-separator need --csv. Remove them, or replace --folders.")
         if not 0 < split.test_share < 1 or split.seed < 0:
             raise TaggingError("--test-share must be above 0 and below 1, and --seed must not be negative.")
         if split.sample_rate is not None and not RATES[0] <= split.sample_rate <= RATES[1]:
@@ -86,38 +91,44 @@ class MakeCompetition:
 def main() -> None:
     args = parse(MakeCompetition, __doc__)
     args.check()
+    check_new_folder(args.out, "OUT")
     split = args.split
-    clips, targets = read_sounds(args.sounds)
+    clips, targets, left_out = read_sounds(args.sounds)
     with new_folder(args.out) as folder:
         rate = split.sample_rate or most_common_rate(clips.path)
         clips = clips.join(convert_all(clips, folder, rate))
-        good = usable(clips, targets, split.skip_bad_clips)
+        try:
+            good = usable(clips, targets, split.skip_bad_clips)
+        except TaggingError as error:
+            raise TaggingError("\n".join([str(error), *left_out])) from error
         clips, targets = clips[good], targets[good]
         groups = join_sources(clips)
         test = choose_test(targets.to_numpy(), groups, split.test_share, split.seed)
         write_splits(folder, clips.assign(part=np.where(test, "test", "train_curated")), targets.columns)
     print(f"{len(clips)} clips at {rate} Hz: {sum(clips.channels > 1)} were mixed to one channel, "
           f"{sum(clips.rate != rate)} resampled")
-    report(args.out, targets, groups, test)
+    report(args.out, targets, groups, test, [*list_notes(zip(clips.original, clips.notes)), *left_out])
 
 
-def read_sounds(options: SoundOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_sounds(options: SoundOptions) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Find the clips and their labels.
 
     Returns:
         clips: original, path, source, labels, fname.
         targets: 0/1, columns the classes.
+        left_out: a line for each kind of files and folders in --folders that are not read.
     """
+    left_out: list[str] = []
     if options.folders:
-        clips, targets = read_folders(options.folders)
+        clips, targets, left_out = read_folders(options.folders)
     else:
         assert options.csv and options.clips        # tyro and `check` require them
-        clips, targets = read_csv(options.csv, options.clips, options.source)
+        clips, targets = read_csv(options.csv, options.clips, options.source, options.label_separator)
     check_class_names(targets.columns)
     if options.source_pattern:
         clips["source"] = match_sources(clips.original, options.source_pattern)
     return clips.assign(labels=label_texts(targets.to_numpy(), targets.columns),
-                        fname=flat_names(clips.original)), targets
+                        fname=flat_names(clips.original)), targets, left_out
 
 
 def usable(clips: pd.DataFrame, targets: pd.DataFrame, skip_bad: bool) -> np.ndarray:
@@ -175,8 +186,8 @@ def write_splits(folder: Path, clips: pd.DataFrame, classes: Sequence[str]) -> N
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
 
 
-def report(out: Path, targets: pd.DataFrame, groups: np.ndarray, test: np.ndarray) -> None:
-    """Print the clips of each class, notes on them, and the next commands."""
+def report(out: Path, targets: pd.DataFrame, groups: np.ndarray, test: np.ndarray, left_out: Sequence[str]) -> None:
+    """Print the clips of each class, notes on them, what was left out of the folders, and the next commands."""
     table = pd.DataFrame({"training clips": targets[~test].sum(), "test clips": targets[test].sum(),
                           "sources": [len(set(groups[column > 0])) for column in targets.to_numpy().T]})
     print(table.rename_axis("class").reset_index().to_string(index=False))
@@ -192,6 +203,8 @@ def report(out: Path, targets: pd.DataFrame, groups: np.ndarray, test: np.ndarra
     if shared:
         print(f"note: {shared} training clips share their source with another one, and the folds do not keep sources "
               "together. The out-of-fold scores will be too high. Use the score of the test clips.")
+    for line in left_out:
+        print(line)
     place = shlex.quote(str(out))
     print(f"written to {out}. Next:\n"
           f"  python train_curated.py --data {place} --run own --from-scratch\n"

@@ -13,6 +13,7 @@ import html
 import re
 import shlex
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tagging.modeling.model import CPU
 from tagging.options import Flat, RunOptions
 from tagging.run import StageFolder, stage_folder
 from tagging.settings import flatten
-from tagging.utils.files import new_folder, read_json, write_json
+from tagging.utils.files import check_new_folder, new_folder, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +51,7 @@ class Publish:
 def main() -> None:
     args = parse(Publish, __doc__)
     run = args.run
+    check_new_folder(args.out, "--out")
     folder = stage_folder(run.models, run.run, run.stage)
     folder.load_models((), CPU)         # an invalid model must not be published
     with new_folder(args.out) as out:
@@ -105,7 +107,10 @@ def check_private(files: list[Path]) -> None:
     Raises:
         TaggingError: a file contains the path of the home folder or of this repository.
     """
-    for folder in {str(Path.home()), str(ROOT)} - {"/"}:
+    folders = {str(ROOT)}
+    with suppress(RuntimeError):        # there is no home folder
+        folders.add(str(Path.home()))
+    for folder in folders - {"/"}:
         for path in files:
             if f"{folder}/".encode() in path.read_bytes():
                 raise TaggingError(f"{path.name} contains a path of this machine, {folder}, so nothing was published. "

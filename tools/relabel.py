@@ -24,6 +24,7 @@ from tagging.evaluation.predict import predict_clips
 from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
 from tagging.run import StageFolder, stage_folder
 from tagging.utils.devices import choose_device
+from tagging.utils.files import check_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,12 @@ def main() -> None:
     trust = args.labels.trust
     if not 0 <= trust <= 1:
         raise TaggingError("--trust must be from 0 to 1.")
+    folder = stage_folder(args.run.models, args.run.run, "curated")
+    out = args.labels.out or folder.path.parent / "noisy_labels.csv"
+    check_file(out, "--out")
     device = choose_device(args.run.device)
     competition = open_competition(args.data.data)
-    folder = stage_folder(args.run.models, args.run.run, "curated")
     check_run(folder)
-    out = args.labels.out or folder.path.parent / "noisy_labels.csv"
     if out.exists():
         raise TaggingError(f"{out} exists and may have been edited. Remove it, or choose another --out.")
     check_folds(folder)

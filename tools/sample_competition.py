@@ -21,6 +21,7 @@ from tyro.conf import Positional, arg
 
 from tagging.cli import parse, run_script
 from tagging.errors import TaggingError
+from tagging.utils.files import try_place
 
 RATE = 16_000                                # Hz; the real competition has 44 100, which is slower
 COUNTS = {"train_curated": 150, "train_noisy": 300, "test": 100}        # clips at scale 1
@@ -208,6 +209,7 @@ def write_competition(out: Path, *, scale: float = 1.0, seed: int = 2019) -> dic
     found = {path.name for path in out.iterdir()} if out.exists() else set()
     if found and not (MARKER in found and found <= FILES):
         raise TaggingError(f"{out} contains files that this tool did not write. Choose another folder.")
+    try_place(out, out.parent, f".{out.name}-", "OUT")
     counts = {name: max(len(CLASSES), round(count * scale)) for name, count in COUNTS.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     # A folder beside `out` is renamed at the end, so that `out` is always complete.

@@ -4,7 +4,8 @@
     python -m tools.tag --model MODEL.onnx PATH...      imports no torch
 
 The files can have any sample rate, number of channels and length, and any format that libsndfile reads, such as wav,
-flac, ogg and mp3. Files that cannot be used are listed at the end, and the exit code is then 1.
+flac, ogg and mp3. Files that cannot be used are listed at the end, and the exit code is then 1. What is
+left out of a folder, such as hidden files and links to folders, is listed there too.
 """
 import sys
 from argparse import Namespace

@@ -46,7 +46,7 @@ def write_page(path: Path, title: str, text: str, sections: Sequence[Section]) -
                           "section": lambda block: isinstance(block, Section)}
     page = environment.get_template("page.html").render(title=title, text=text, sections=sections)
     with atomic(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")    # a path that is not UTF-8
 
 
 def encode_figure(figure: Figure) -> str:

@@ -6,7 +6,6 @@
 Each row of the table is printed and written as JSON as soon as it is measured, so that an interrupted call keeps its
 rows. A part that fails has its reason in its row, and the other parts are still measured.
 """
-import os
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +21,8 @@ from tagging.errors import TaggingError
 from tagging.options import DeviceOption, Flat, shown_default
 from tagging.provenance import provenance
 from tagging.utils.devices import choose_device, describe_device
-from tagging.utils.files import write_json
+from tagging.utils.files import check_file, check_folder, write_json
+from tagging_lite.cores import available_cores
 from tools.benchmark.input import measure_input
 from tools.benchmark.measure import Row, Setting
 from tools.benchmark.memory import measure_memory
@@ -93,7 +93,10 @@ def main() -> None:
     place, parts = args.place, args.parts.parts
     if not parts:
         raise TaggingError(f"--parts must name one or more of {', '.join(PARTS)}.")
-    size, device = choose_size(args.size), choose_device(place.device)
+    size = choose_size(args.size)
+    check_file(place.out, "--out")
+    check_folder(place.scratch, "--scratch")
+    device = choose_device(place.device)
     recipe = named_recipe(size.recipe)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True       # as in training
@@ -141,7 +144,7 @@ def describe(size: Size, device: torch.device) -> dict:
     return {"date": made["date"], "command": made["command"],
             "commit": f"{made['commit'] or 'unknown'}{', with changes' if made['clean'] is False else ''}",
             "device": describe_device(device),
-            "host": f"{os.cpu_count()} cores of {processor[1] if processor else platform.machine()}, "
+            "host": f"{available_cores()} cores of {processor[1] if processor else platform.machine()}, "
                     f"{psutil.virtual_memory().total / 2**30:.0f} GB",
             "versions": made["versions"] | {"cuda": torch.version.cuda},
             "recipe": size.recipe, "clips": f"{clips}, synthetic", "repetitions": size.repeats}

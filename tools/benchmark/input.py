@@ -1,5 +1,4 @@
 """Measure how fast clips become training images, compared with a pipeline that handles each clip by itself."""
-import os
 from collections.abc import Iterator
 from functools import partial
 from statistics import median
@@ -8,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tagging.training.batches import TrainingBatches
+from tagging_lite.cores import available_cores
 from tools.benchmark.measure import Row, Setting, a_second, seconds_of
 from tools.benchmark.reference import ClipByClip
 
@@ -17,7 +17,7 @@ A_CORE = 256            # clips for each core when all cores work
 
 def measure_input(setting: Setting) -> Iterator[Row]:
     """Measure the input at each image size."""
-    paths, cores = setting.competition.clips("noisy").paths, os.cpu_count() or 1
+    paths, cores = setting.competition.clips("noisy").paths, available_cores()
     model, examples = setting.model(), setting.examples()
     for size in setting.sizes:
         alone, shared = (ClipByClip(paths[:most], setting.recipe, size) for most in (ALONE, A_CORE * cores))
