@@ -11,10 +11,10 @@ from tagging_lite.errors import TaggingError, shorten
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus", ".aif", ".aiff",
             ".wave", ".bwf", ".oga", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".voc", ".nist", ".sph",
             ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".3g2", ".webm", ".weba", ".mkv", ".mka", ".wma", ".amr", ".awb",
-            ".mp2", ".mpga", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".spx", ".mpc", ".tak")
-UNSUPPORTED = (".mid", ".midi", ".kar", ".rmi", ".ra", ".rm", ".ram", ".dsf", ".dff", ".aa", ".aax", ".m4p", ".gsm",
-               ".raw", ".pcm", ".sd2", ".shn", ".ofr", ".vqf", ".8svx", ".cda", ".avi", ".flv", ".m4v", ".mpg", ".mpeg",
-               ".ogv", ".wmv", ".mts", ".m2ts")
+            ".mp2", ".mpga", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".spx", ".mpc", ".tak", ".dsf",
+            ".avi", ".flv", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv")
+UNSUPPORTED = (".mid", ".midi", ".kar", ".rmi", ".ra", ".rm", ".ram", ".dff", ".aa", ".aax", ".m4p", ".gsm", ".raw",
+               ".pcm", ".sd2", ".shn", ".ofr", ".vqf", ".8svx", ".cda", ".ogv")
 # What follows the suffix of a sound in the name of a backup, an unfinished download or a second download. Other
 # suffixes belong to files about a sound, such as rec.wav.json.
 ENDINGS = r"~|\.\d+|[^a-z\d.][^.]*|\.(part|partial|crdownload|download|filepart|opdownload|aria2|!ut|tmp|bak|old|orig)"

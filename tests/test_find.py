@@ -54,7 +54,7 @@ def test_leftovers_that_are_no_sound_are_not_worth_a_line(tmp_path, name):
 
 
 @pytest.mark.parametrize(("reason", "name"), [
-    (FORMAT, "song.mid"), (FORMAT, "old.RA"), (FORMAT, "dsd.dsf"), (FORMAT, "raw.pcm"), (FORMAT, "film.avi"),
+    (FORMAT, "song.mid"), (FORMAT, "old.RA"), (FORMAT, "dsd.dff"), (FORMAT, "raw.pcm"), (FORMAT, "film.ogv"),
     (COPY, "rec.wav.part"), (COPY, "rec.WAV.crdownload"), (COPY, "rec.wav~"), (COPY, "rec.mp3.bak"),
     (COPY, "rec.wav.1"), (COPY, "rec.wav (1)"), (COPY, "rec.wav?download=1"), (COPY, "2024.05.rec.flac.tmp"),
     (NAMELESS, "rec"), (OTHER, "rec.wav.txt"), (OTHER, "sounds.zip"), (OTHER, "wav"), (OTHER, "rec.waveform")])
