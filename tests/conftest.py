@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import contextlib
+import hashlib
 import io
 import runpy
 import signal
@@ -19,6 +20,9 @@ import pytest
 from sklearn.metrics import label_ranking_average_precision_score
 
 from tools.sample_competition import write_competition
+
+# pytest explains failed assertions in these modules too.
+pytest.register_assert_rewrite("competition_folder", "csv_reader", "downloads", "hostile", "sounds_of_formats")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,6 +95,12 @@ def weighted_lrap(truth: pd.DataFrame, scores: pd.DataFrame) -> float:
 
 def classes_of(shop: Workshop) -> list[str]:
     return list(pd.read_csv(shop.data / "sample_submission.csv", nrows=0).columns[1:])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The checksum of every file in a folder."""
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*") if path.is_file()}
 
 
 def mislabel_a_noisy_clip(shop: Workshop) -> None:

@@ -2,9 +2,11 @@
 
 The environment variable HOSTILE_CASES sets the number of cases for each function that reads files.
 """
+import csv
 import ctypes
 import faulthandler
 import gc
+import io
 import os
 import re
 import resource
@@ -73,6 +75,12 @@ def put(path, content):
     path.unlink(missing_ok=True)
     path.write_bytes(content)
     return path
+
+
+def csv_of(rows, end="\r\n"):
+    out = io.StringIO()
+    csv.writer(out, lineterminator=end).writerows(rows)
+    return out.getvalue().encode()
 
 
 # --- time and memory ---

@@ -1,22 +1,16 @@
-"""Hostile csv files, submissions and file names: each is read right, or refused with one error that names the file."""
-import csv
-import io
+"""Hostile csv files and submissions: each is read right, or refused with one error that names the file."""
 import re
-import time
-from contextlib import suppress
 
 import numpy as np
-import pandas as pd
 import pytest
-from hostile import CASES, EDITS, damage, outcome, put, refused, run_cases
+from csv_reader import decoded, parse, parsed
+from hostile import CASES, EDITS, csv_of, damage, outcome, put, refused, run_cases
 from hostile import watchdog as watchdog  # pytest runs it around every test of this file
 from hypothesis import strategies as st
 
-from tagging.data.competition import open_competition, read_header, read_vocabulary
-from tagging.data.tables import MISSING, is_missing, join_labels, read_labels, read_scores, read_table, read_truth
-from tagging.errors import TaggingError
+from tagging.data.competition import read_header, read_vocabulary
+from tagging.data.tables import MISSING, join_labels, read_labels, read_scores, read_table, read_truth
 from tagging.evaluation.ensemble import check_submission
-from tools.label_column import split_column
 
 pytestmark = pytest.mark.slow       # thousands of generated cases
 
@@ -42,67 +36,6 @@ HEADED = st.lists(st.sampled_from(TOKENS), max_size=20).map(lambda words: ("fnam
 WHOLE = st.tuples(st.sampled_from(TABLES), st.sampled_from(["utf-8", "utf-8", "utf-16-le", "cp1252"])).map(
     lambda pair: pair[0].encode(pair[1], "replace"))
 CSV = st.tuples(SOUP | HEADED | WHOLE | st.binary(max_size=80), EDITS)
-
-
-def decoded(content):
-    """The text in the encoding that the first bytes tell, or else in UTF-8 or Windows-1252."""
-    marks = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-    for mark, encoding in marks.items():
-        if content.startswith(mark):
-            return content.removeprefix(mark).decode(encoding)
-    if len(content) > 1 and content[:2].count(0) == 1:
-        return content.decode("utf-16-be" if content[0] == 0 else "utf-16-le")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.decode("cp1252")
-
-
-def parse(text, separator=","):
-    """An independent reading of a csv: rows of fields, blank lines left out."""
-    rows, row, field, quoted, place = [], [], "", False, 0
-    while place < len(text):
-        char = text[place]
-        place += 1
-        if quoted:
-            if char != '"':
-                field += char
-            elif text[place:place + 1] == '"':
-                field, place = field + '"', place + 1
-            else:
-                quoted = False
-        elif char == '"' and not field:
-            quoted = True
-        elif char == separator:
-            row, field = [*row, field], ""
-        elif char in "\r\n":
-            rows, row, field = [*rows, [*row, field]], [], ""
-        else:
-            field += char
-    return [row for row in [*rows, [*row, field]] if row != [""]]
-
-
-def parsed(content):
-    """Header, stripped, and the rows that hold anything, without columns that have no name and no content."""
-    text = decoded(content)
-    told = re.match(r'"?sep=([^\w\s"]|\t)[,;\t"]*(\r\n|\r|\n|$)', text, re.IGNORECASE)
-    for separator in told[1] if told else ",;\t|":
-        rows = parse(text[told.end() if told else 0:], separator)
-        header, *rows = [row for row in rows if "".join(row).strip()]
-        header = ["" if re.fullmatch(r"Unnamed: \d+", name.strip()) else name.strip() for name in header]
-        if "fname" in header:
-            break
-    width = len(header)
-    assert not any("".join(row[width:]).strip() for row in rows), "a field was lost"
-    rows = [(row + [""] * width)[:width] for row in rows]
-    kept, leading = [], True
-    for place, name in enumerate(header):
-        leading = leading and not name
-        column = [row[place].strip() for row in rows]
-        numbers = leading and all(re.fullmatch("[0-9]{1,18}", field) for field in column)
-        if name or ("".join(column) and not (numbers and len(set(map(int, column))) == len(column))):
-            kept.append(place)
-    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def check_table(table, content):
@@ -241,12 +174,6 @@ def submissions(draw):
     return content, edits, right
 
 
-def csv_of(rows, end="\r\n"):
-    out = io.StringIO()
-    csv.writer(out, lineterminator=end).writerows(rows)
-    return out.getvalue().encode()
-
-
 def test_any_submission_is_read_right_or_refused(tmp_path):
     def check(case):
         whole, edits, right = case
@@ -272,73 +199,3 @@ def check_scores(scores, content):
     assert all(NUMBER.fullmatch(field.strip()) for row in rows for field in row), "text was taken for a number"
     assert scores.to_numpy().tolist() == [[float(field) for field in row] for row in rows]
     assert np.isfinite(scores.to_numpy()).all()
-
-
-# --- names of clips ---
-
-PARTS = ["..", "..", ".", "", "a.wav", "a.wav.", "sub", "b.wav", "out", "secret.wav", "link.wav", "good.wav", "loop",
-         "clips", "test", "test-other", "none", "...", "~", "a.wav\\..\\..\\secret.wav", "..\\secret.wav", "%2e%2e",
-         "a.wav ", "a.wav\0", "a.wav\n", "x" * 300, "/", "ABSOLUTE"]
-
-
-@pytest.fixture
-def forest(tmp_path):
-    """A competition whose clips hold `inside`; all other files hold `outside`, and links lead to them."""
-    home = tmp_path / "root" / "test"
-    for folder in (home / "sub", tmp_path / "root" / "test-other"):
-        folder.mkdir(parents=True)
-    for path in (home / "a.wav", home / "sub" / "b.wav"):
-        path.write_bytes(b"inside")
-    for folder in (tmp_path, tmp_path / "root", tmp_path / "root" / "test-other"):
-        for name in ("secret.wav", "a.wav"):
-            (folder / name).write_bytes(b"outside")
-    (home / "out").symlink_to(tmp_path)
-    (home / "link.wav").symlink_to(tmp_path / "secret.wav")
-    (home / "good.wav").symlink_to("sub/../a.wav")
-    (home / "loop").symlink_to("loop")
-    return tmp_path / "root"
-
-
-def test_a_name_in_a_csv_never_leaves_the_folder_of_clips(forest):
-    def check(case):
-        parts, separator = case
-        name = separator.join(parts).replace("ABSOLUTE", str(forest))
-        path = put(forest / "sample_submission.csv", csv_of([["fname", "Bark", "Meow"], [name, 0, 0]]))
-        clips = outcome(path, lambda _: open_competition(forest).clips("test"))
-        if not refused(clips):
-            assert clips.paths[0].read_bytes() == b"inside"
-    run_cases(check, st.tuples(st.lists(st.sampled_from(PARTS), min_size=1, max_size=5),
-                               st.sampled_from(["/", "/", "/", "//", "\\"])), CASES // 2)
-
-
-# --- labels of a user's csv ---
-
-PIECES = ["A", "B", "Bass", "Low", ";", "|", ",", "/", "\n", "\t", "[", "]", "'", '"', "(", ")", "{", "}", " ", "nan",
-          "None", "\\", "\\u", "A;B", "A,B", "['A', 'B']", "é", "\ud83d"]
-
-
-def test_any_column_of_labels_is_split_without_loss_or_refused(tmp_path):
-    """Each label is a part of its field, and all letters of a field are in its labels."""
-    def check(texts):
-        path = tmp_path / "own.csv"
-        try:
-            labels = split_column(path, pd.DataFrame({"labels": texts}, range(2, 2 + len(texts))))
-        except TaggingError as error:
-            assert str(path) in str(error)
-            return
-        for text, found in zip(texts, labels):
-            assert all(label and label == label.strip() and not is_missing(label) for label in found)
-            if "\\" not in text and "nan" not in text and "None" not in text:
-                assert re.findall(r"\w", text) == re.findall(r"\w", "".join(found)), (text, found)
-    run_cases(check, st.lists(st.lists(st.sampled_from(PIECES), max_size=6).map("".join), min_size=1, max_size=8))
-
-
-@pytest.mark.parametrize("text", [      # a field of a csv has at most 131,072 characters
-    "['" + "a" * 130_000, "['a'," * 26_000, "[" * 130_000, "[" + "a," * 65_000 + "]", "['" + "\\" * 130_000 + "']",
-    "a;" * 65_000, " \n" * 65_000, "[" + " " * 130_000])
-def test_a_long_field_of_labels_takes_not_long(tmp_path, text):
-    path = put(tmp_path / "own.csv", b"")
-    begin = time.monotonic()
-    with suppress(TaggingError):
-        split_column(path, pd.DataFrame({"labels": [text, "a"]}, [2, 3]))
-    assert time.monotonic() - begin < 5

@@ -1,12 +1,11 @@
 """The synthetic competition: its layout, its sounds, and what it refuses to write over."""
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import Result, Workshop
+from conftest import Result, Workshop, digests
 
 from tools.sample_competition import CLASSES, RATE, SOUNDS, write_competition
 
@@ -19,11 +18,6 @@ def competition(tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "competition"
     write_competition(out, scale=0.4)
     return out
-
-
-def digests(folder):
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_seed_decides_every_byte(tmp_path):
