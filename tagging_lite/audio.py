@@ -2,6 +2,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +96,6 @@ def read_mono(path: Path, sample_rate: int, longest: float = math.inf,
     Raises:
         SoundError: the file cannot be used, or is too long.
     """
-    remarks: list[str] = []
     with open_sound(path) as sound:
         rate = sound.samplerate
 
@@ -104,22 +104,23 @@ def read_mono(path: Path, sample_rate: int, longest: float = math.inf,
                 raise SoundError(f"{samples / rate:.0f} seconds long, where at most {longest:.0f} are taken")
 
         check_length(sound.frames or 0)
-        size = max(1, LONGEST // max(rate, sample_rate)) * rate          # samples of a piece before resampling
-        blocks: list[np.ndarray] = []
-        count = total = 0
-        for block in decode(sound):
-            mono = np.round(block.mean(1)).astype(np.int16) if sound.channels > 1 else block[:, 0]
-            blocks.append(mono)
-            count, total = count + len(mono), total + len(mono)
-            check_length(total)
-            if count >= size:
+        size = max(1, LONGEST // sample_rate) * sample_rate     # samples of a piece
+        resampler, blocks, count, total = Resampler(rate, sample_rate), [], 0, 0
+        for block in chain(decode(sound), [None]):      # None is the end
+            if block is None:
+                changed = resampler.finish()
+            else:
+                total += len(block)
+                check_length(total)
+                changed = resampler(np.round(block.mean(1)).astype(np.int16) if sound.channels > 1 else block[:, 0])
+            blocks.append(changed)
+            count += len(changed)
+            while count >= size or (block is None and count):
                 wave = concatenate(blocks)
-                yield resample(wave[:size], rate, sample_rate, remarks)
-                blocks, count = [wave[size:]], count - size
-        if count:
-            yield resample(concatenate(blocks), rate, sample_rate, remarks)
+                yield wave[:size]
+                blocks, count = [wave[size:]], max(0, count - size)
         if notes is not None:
-            notes += dict.fromkeys([*sound.notes, *remarks])
+            notes += dict.fromkeys([*sound.notes, *([CLIPPED] if resampler.clipped else [])])
 
 
 def concatenate(blocks: Iterable[np.ndarray]) -> np.ndarray:
@@ -147,10 +148,53 @@ def trim_silence(wave: np.ndarray, sample_rate: int, trim: RemoveSilence | None)
     return wave[slice(*trim.bounds(wave, sample_rate))] if trim else wave
 
 
-def resample(wave: np.ndarray, old: int, new: int, notes: list[str] | None = None) -> np.ndarray:
-    """Change the sample rate with soxr in high quality.
+class Resampler:
+    """Changes the sample rate of a sound, block by block, with soxr in high quality.
 
-    The mean is left as it is, so that a constant signal stays constant, without edges where it begins and ends.
+    A constant, the mean of the first block, is left as it is, so that a constant signal stays constant, without edges
+    where it begins and ends.
+
+    Attributes:
+        clipped: whether samples got beyond full scale and were clipped.
+
+    Args:
+        old, new: Hz.
+    """
+
+    def __init__(self, old: int, new: int):
+        self.stream = None
+        self.first: np.ndarray | None = None        # the first sample
+        self.offset, self.clipped, self.returned = np.float32(0), False, False
+        if old != new:
+            import soxr  # here, because a kernel on Kaggle may not have it, and never resamples
+            self.stream = soxr.ResampleStream(old, new, 1, dtype="float32", quality="HQ")
+
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        """Change (samples,) int16. The result is delayed: `finish` returns the rest."""
+        if self.stream is None or not len(wave):
+            return wave
+        if self.first is None:
+            self.first, self.offset = wave[:1], np.float32(wave.mean())
+        blocks = [self.convert(wave[start:start + BLOCK]) for start in range(0, len(wave), BLOCK)]  # floats are large
+        return concatenate(blocks)
+
+    def finish(self) -> np.ndarray:
+        """Return the last samples (samples,) int16."""
+        if self.stream is None or self.first is None:
+            return concatenate(())
+        rest = self.convert(concatenate(()), last=True)
+        return self.first if len(rest) == 0 and not self.returned else rest     # nothing is left of a sample or two
+
+    def convert(self, wave: np.ndarray, last: bool = False) -> np.ndarray:
+        assert self.stream is not None
+        changed = self.stream.resample_chunk(wave.astype(np.float32) - self.offset, last=last) + self.offset
+        self.returned |= len(changed) > 0
+        self.clipped |= bool((np.abs(changed) > 32768).any())
+        return np.clip(np.round(changed), -32768, 32767).astype(np.int16)
+
+
+def resample(wave: np.ndarray, old: int, new: int, notes: list[str] | None = None) -> np.ndarray:
+    """Change the sample rate as `Resampler` does.
 
     Args:
         wave: (samples,) int16.
@@ -159,16 +203,8 @@ def resample(wave: np.ndarray, old: int, new: int, notes: list[str] | None = Non
     Returns:
         (about samples * new / old, and at least one,) int16.
     """
-    if new == old or not len(wave):
-        return wave
-    import soxr  # here, because a kernel on Kaggle may not have it, and never resamples
-    mean, pieces, clipped = np.float32(wave.mean()), [], False
-    stream = soxr.ResampleStream(old, new, 1, dtype="float32", quality="HQ")
-    for start in range(0, len(wave), BLOCK):        # in blocks, because floats take twice the memory
-        block = wave[start:start + BLOCK].astype(np.float32) - mean
-        changed = stream.resample_chunk(block, last=start + BLOCK >= len(wave)) + mean
-        clipped |= bool((np.abs(changed) > 32768).any())
-        pieces.append(np.clip(np.round(changed), -32768, 32767).astype(np.int16))
-    if clipped and notes is not None:
+    resampler = Resampler(old, new)
+    changed = concatenate([resampler(wave), resampler.finish()])
+    if resampler.clipped and notes is not None:
         notes.append(CLIPPED)
-    return concatenate(pieces) if any(map(len, pieces)) else wave[:1]       # nothing is left of a sample or two
+    return changed

@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 
 from tagging_lite.audio import load_clip
+from tagging_lite.decoding.mpeg import parse_frame
 from tagging_lite.errors import SoundError
 
 RATE = 44_100
@@ -53,3 +54,15 @@ def assert_whole(found, original=CHIRP, padding=2500, rate_ratio=1.0):
     part = found[shift:shift + len(original)].astype(float)
     original = original[:len(part)]
     assert np.corrcoef(part, original)[0, 1] > 0.99 and len(part) > 0.95 * len(original)
+
+
+def flac_from_pipe(content):
+    """Remove the length from the header of a FLAC file."""
+    return content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
+
+
+def without_header(content):
+    """Remove the frame with the Xing header."""
+    start = content.index(b"\xff")
+    assert b"Xing" in content[start:start + 200] or b"Info" in content[start:start + 200]
+    return content[start + parse_frame(content, start).length:]

@@ -114,7 +114,7 @@ FAULTS = {
     "zero.wav": "all silence",
     "constant.wav": "all silence",
     "text.wav": "unreadable (",
-    "cut.flac": "unreadable (",
+    "cut.flac": "damaged or cut short (flac decoder lost sync.)",
     "nan.wav": "some samples are not finite numbers",
     "infinite.wav": "some samples are not finite numbers",
 }

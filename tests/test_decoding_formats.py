@@ -7,19 +7,14 @@ import av
 import numpy as np
 import pytest
 from clips import noise
-from sounds_of_formats import CHIRP, RATE, assert_whole, encode, encode_with_av, read
+from sounds_of_formats import CHIRP, RATE, assert_whole, encode, encode_with_av, flac_from_pipe, read
 
 from tagging_lite.audio import read_mono
 from tagging_lite.decoding import ffmpeg
-from tagging_lite.decoding.ogg_flac import NO_END
+from tagging_lite.decoding.ogg import NO_END
 from tagging_lite.errors import SoundError
 
 # --- FLAC and Ogg ---
-
-def flac_from_pipe(content):
-    """Remove the length from the header of a FLAC file."""
-    return content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
-
 
 @pytest.mark.parametrize("samples", [len(CHIRP), 4096, 4097, 1000, 300, 10])
 @pytest.mark.parametrize("tail", [b"", b"TAG" + bytes(125)])

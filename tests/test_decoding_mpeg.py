@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from sounds_of_formats import CHIRP, RATE, assert_whole, encode, encode_with_av, read
+from sounds_of_formats import CHIRP, RATE, assert_whole, encode, encode_with_av, read, without_header
 
 from tagging_lite.decoding.mpeg import parse_frame
 from tagging_lite.errors import SoundError
@@ -16,13 +16,6 @@ def count_with_av(content):
     """The number of samples that FFmpeg decodes."""
     with av.open(io.BytesIO(content)) as container:
         return sum(frame.samples for frame in container.decode(audio=0))
-
-
-def without_header(content):
-    """Remove the frame with the Xing header."""
-    start = content.index(b"\xff")
-    assert b"Xing" in content[start:start + 200] or b"Info" in content[start:start + 200]
-    return content[start + parse_frame(content, start).length:]
 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])

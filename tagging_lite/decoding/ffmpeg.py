@@ -2,25 +2,26 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import BinaryIO
 
 import numpy as np
 
+from tagging_lite.decoding.containers import check_container
+from tagging_lite.decoding.views import Data, View
 from tagging_lite.errors import SoundError
 
 # Containers that may be opened. Others fetch further files by name, or take any bytes for sound.
 CONTAINERS = ("aac,ac3,aiff,amr,ape,asf,avi,caf,dsf,dts,eac3,flv,matroska,mov,mpc,mpc8,mpeg,mpegts,ogg,tak,tta,w64,wav,"
               "wv")
-TRACK_TIMED = "mov,mp4,m4a,3gp,3g2,mj2", "wv", "tta", "caf", "ape"      # containers that give the length of a track
-FILE_TIMED = "matroska,webm", "asf", "avi"                              # and of the file
-LAG = 0.1       # seconds that the sound may end before its container
+TIMED = "mov,mp4,m4a,3gp,3g2,mj2", "wv", "tta", "caf", "ape"    # containers that give the length of a track
+LAG = 0.05      # seconds that a track may be shorter than its length, and that the clock of a container may jump
+GAP = "the clock of its container jumps, so a part may be missing"
 
 
 class FFmpegSound:
     """The first sound track of a file. It is a `tagging_lite.decoding.sound.Sound`."""
     frames: int | None = None
 
-    def __init__(self, container, error: type[Exception]):      # of PyAV, which is optional
+    def __init__(self, container, error: type[Exception], notes: list[str]):        # of PyAV, which is optional
         self.error = error
         tracks = [track for track in container.streams.audio if track.codec_context]      # of a known codec
         if not tracks:
@@ -33,7 +34,7 @@ class FFmpegSound:
         self.samplerate, self.channels = self.first.sample_rate, len(self.first.layout.channels)
         self.subtype = self.track.codec_context.name.upper()
         self.floats = self.subtype.startswith("PCM_F")
-        self.notes = [f"it has {len(tracks)} sound tracks, and the first was read"] if len(tracks) > 1 else []
+        self.notes = [*notes, *([f"it has {len(tracks)} sound tracks, and the first was read"] if tracks[1:] else [])]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Decode the track from its start: (samples, channels) float32.
@@ -41,7 +42,7 @@ class FFmpegSound:
         Raises:
             SoundError: the file is cut short or damaged.
         """
-        count, end = 0, 0.0         # samples, and seconds on the clock of the container, which can have gaps
+        count, end, gaps = 0, None, False       # samples, and seconds on the clock of the container
         try:
             if self.first is None:      # not the first time; seeking loses the first samples of some codecs
                 self.container.seek(0)
@@ -51,53 +52,58 @@ class FFmpegSound:
             for frame in frames:
                 if (frame.sample_rate, len(frame.layout.channels)) != (self.samplerate, self.channels):
                     raise SoundError("its sample rate or number of channels changes on the way; split it")
+                start = end or 0.0 if frame.pts is None else float(frame.pts * frame.time_base)
+                gaps |= end is not None and start > end + LAG
+                end = start + frame.samples / self.samplerate
                 count += frame.samples
-                start = end if frame.pts is None else float(frame.pts * frame.time_base)
-                end = max(end, start + frame.samples / self.samplerate)
                 yield full_scale_at_1(frame)
         except self.error as error:
             raise SoundError(f"damaged or cut short after {count / self.samplerate:.2f} seconds "
                              f"({explain(error)})") from error
-        missing = self.end() - end
+        missing = self.end() - (end or 0.0)
         if missing > LAG:
             raise SoundError(f"cut short: the last {missing:.2f} of {self.end():.2f} seconds are missing")
+        if gaps:
+            self.notes.append(GAP)
 
     def end(self) -> float:
         """Return the end of the track in seconds according to the container, 0 if it does not give it."""
-        name, track = self.container.format.name, self.track
-        if name in TRACK_TIMED and track.duration is not None:
+        track = self.track
+        if self.container.format.name in TIMED and track.duration is not None:
             return float(((track.start_time or 0) + track.duration) * track.time_base)
-        if name in FILE_TIMED and len(self.container.streams) == 1:     # a picture can be longer than the sound
-            return ((self.container.start_time or 0) + (self.container.duration or 0)) / 1e6
         return 0
 
 
 @contextmanager
-def open_with_ffmpeg(file: BinaryIO, reason: str) -> Iterator[FFmpegSound]:
+def open_with_ffmpeg(data: Data, reason: str, notes: list[str]) -> Iterator[FFmpegSound]:
     """Open a file that libsndfile does not read.
 
     Args:
         reason: libsndfile's.
+        notes: remarks on the file.
     Raises:
-        SoundError: FFmpeg does not read it either, or PyAV is not installed.
+        SoundError: FFmpeg does not read it either, it is cut short, or PyAV is not installed.
     """
     try:
         import av
     except ImportError:
-        raise SoundError(f"unreadable ({reason}). If it is a sound of another format, such as m4a, webm or wma: "
+        raise SoundError(f"unreadable ({reason}) If it is a sound of another format, such as m4a, webm or wma: "
                          "`pip install av` reads these too") from None
-    file.seek(0)
-    try:        # without a name, which could be a URL
-        container = av.open(file, metadata_errors="ignore",
-                            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"})
-    except (av.FFmpegError, ValueError) as error:
-        raise SoundError(f"unreadable (libsndfile: {reason} FFmpeg: {explain(error)})") from error
-    with container:
+    check_container(data)
+    stop = len(data) - 128 if data[-128:-125] == b"TAG" else len(data)      # an ID3v1 tag, at which FFmpeg stumbles
+    # The file has no name, because FFmpeg could take that for an address.
+    with View(memoryview(data)[:stop]) as view:
         try:
-            sound = FFmpegSound(container, av.FFmpegError)
+            container = av.open(view, metadata_errors="ignore",
+                                options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"})
         except (av.FFmpegError, ValueError) as error:
-            raise SoundError(f"unreadable ({explain(error)})") from error
-        yield sound
+            raise SoundError(f"unreadable (libsndfile: {reason} FFmpeg: {explain(error)})") from error
+        with container:
+            try:
+                sound = FFmpegSound(container, av.FFmpegError, notes)
+            except (av.FFmpegError, ValueError) as error:
+                raise SoundError(f"unreadable ({explain(error)})") from error
+            yield sound
 
 
 def explain(error: Exception) -> str:

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from tagging_lite.decoding.views import Data, View, forget, skip_id3
 from tagging_lite.errors import SoundError
@@ -20,6 +21,8 @@ KILOBITS[2, 3] = KILOBITS[2, 2]
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}      # by version
 HEADER = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]")    # it excludes runs of equal bytes
 REACH = 1 << 16     # bytes from the start of a file within which the first frame must begin
+DAMAGED = "some bytes between its MPEG frames are damaged and were left out"
+CUT = "its last MPEG frame is incomplete and was left out"
 IN_SYNC = 3         # frames in a row that make a stream; noise looks like one frame now and then
 
 
@@ -34,15 +37,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class MpegStream:
-    """The frames of a stream, without the one that holds a Xing header."""
-    kind: tuple[int, int, int]
-    first: int                      # byte of the first frame, which may be the one with the Xing header
-    stop: int                       # byte after the last complete frame
-    frames: int                     # complete ones
+    """The frames of a stream."""
+    kind: tuple[int, int, int]      # as in `Frame`
+    runs: list[tuple[int, int]]     # first byte, and the one after the last, of frames in a row
+    frames: int                     # complete ones, without the one that holds a header with their number
     samples: int                    # of a frame, for each channel
     cut: bool                       # the last frame is incomplete
-    xing: int | None                # frames according to the Xing header
-    xing_at: int                    # byte of that number
+    counted: int | None             # frames according to a Xing or VBRI header
+    xing_at: int | None             # byte of that number in a Xing header
 
     @property
     def layer(self) -> int:
@@ -73,13 +75,13 @@ def parse_header(header: bytes) -> Frame | None:
 
 
 def in_sync(data: Data, place: int) -> Frame | None:
-    """Return the frame at `place` if as many frames of its kind follow as make a stream, or as the data have."""
+    """Return the frame at `place` if as many frames of its kind follow as make a stream, or end with the data."""
     frame = following = parse_frame(data, place)
     for _ in range(IN_SYNC - 1):
         if following is None or frame is None or following.kind != frame.kind:
             return None
         place += following.length
-        if place >= len(data):
+        if place == len(data) or data[place:place + 3] == b"TAG":
             return frame
         following = parse_frame(data, place)
     return frame if frame and following and following.kind == frame.kind else None
@@ -113,19 +115,35 @@ def read_stream(data: Data) -> MpegStream | None:
         return None
     frame = parse_frame(data, first)
     assert frame
-    checksum = 0 if data[first + 1] & 1 else 2      # bytes; encoders leave them out in this frame or not
-    for xing_at in (first + frame.info + 8, first + frame.info + checksum + 8):
-        head = data[xing_at - 8:xing_at + 4]
-        has_xing = frame.kind[1] == 3 and head[:4] in (b"Xing", b"Info") and len(head) == 12 and head[7] & 1 > 0
-        if has_xing:
-            break
-    frames, stop, cut = 0, first, False
+    counted, xing_at = read_count(data, first, frame)
+    vbri = counted is not None and xing_at is None
+    runs: list[tuple[int, int]] = []
+    frames, cut = 0, False
     for place, each in walk(data, first, frame.kind):
         cut = place + each.length > len(data)
-        if not cut:
-            frames, stop = frames + 1, place + each.length
-    return MpegStream(frame.kind, first, stop, frames - has_xing, frame.samples, cut,
-                      int.from_bytes(head[8:], "big") if has_xing else None, xing_at)
+        if cut or (vbri and place == first):        # the frame of a VBRI header has no sound
+            continue
+        frames += 1
+        if runs and runs[-1][1] == place:
+            runs[-1] = runs[-1][0], place + each.length
+        else:
+            runs.append((place, place + each.length))
+    return MpegStream(frame.kind, runs, frames - (xing_at is not None), frame.samples, cut, counted, xing_at)
+
+
+def read_count(data: Data, first: int, frame: Frame) -> tuple[int | None, int | None]:
+    """Return the number of frames that a header in the first frame gives, and its byte if it is a Xing header."""
+    if frame.kind[1] != 3:
+        return None, None
+    checksum = 0 if data[first + 1] & 1 else 2      # bytes; encoders leave them out in this frame or not
+    for place in (first + frame.info, first + frame.info + checksum):
+        head = data[place:place + 12]
+        if head[:4] in (b"Xing", b"Info") and len(head) == 12 and head[7] & 1:
+            return int.from_bytes(head[8:], "big"), place + 8
+    head = data[first + 36:first + 54]
+    if head[:4] == b"VBRI" and len(head) == 18:
+        return int.from_bytes(head[14:], "big"), None
+    return None, None
 
 
 def walk(data: Data, place: int, kind: tuple[int, int, int]) -> Iterator[tuple[int, Frame]]:
@@ -149,31 +167,42 @@ def walk(data: Data, place: int, kind: tuple[int, int, int]) -> Iterator[tuple[i
         place += frame.length
 
 
-def correct_length(data: Data, stream: MpegStream) -> View | None:
-    """Return the stream with a header that gives its true length, or that makes it look longer. None if it needs none.
+def check_stream(data: Data, stream: MpegStream) -> list[str]:
+    """Return remarks on a stream.
 
     Raises:
-        SoundError: the stream is shorter than its own Xing header says.
+        SoundError: it is shorter than its header says.
     """
-    content = memoryview(data)[stream.first:]
-    frame = parse_frame(data, stream.first)
-    assert frame
-    if stream.layer != 3:     # layers I and II have no such header, and the length is estimated from the size
-        return View(content[:stream.stop - stream.first], bytes(content[:frame.length]) * (4 + stream.frames // 100))
-    if stream.xing == stream.frames:
+    damaged = any(skip_id3(data, stop) != start for (_, stop), (start, _) in pairwise(stream.runs))
+    if stream.counted is not None:
+        missing = stream.counted - stream.frames
+        # Some encoders count the frame of the header itself.
+        if missing > 1 or (missing == 1 and (stream.cut or damaged)):
+            raise SoundError(f"cut short: {missing} of {stream.counted} MPEG frames are missing")
+    return [DAMAGED] * damaged + [CUT] * (stream.cut and stream.counted is None)
+
+
+def correct_length(data: Data, stream: MpegStream) -> View | None:
+    """Return the stream with a header that gives its true length, or that makes it look longer. None if its own header
+    is right."""
+    if stream.counted == stream.frames and stream.xing_at is not None and len(stream.runs) == 1:
         return None
-    if stream.xing is not None:
-        missing = stream.xing - stream.frames
-        if missing > 1 or (missing == 1 and stream.cut):        # some encoders count the frame of the header itself
-            raise SoundError(f"cut short: {missing} of {stream.xing} MPEG frames are missing")
-        numbers = stream.xing_at - stream.first
-        head = bytearray(content[:numbers + 8])
+    whole = memoryview(data)
+    content = [whole[start:stop] for start, stop in stream.runs]
+    first = stream.runs[0][0]
+    frame = parse_frame(data, first)
+    assert frame
+    if stream.layer != 3:       # layers I and II have no such header, and the length is estimated from the size
+        return View(*content, bytes(whole[first:first + frame.length]) * (4 + stream.frames // 100))
+    if stream.xing_at is not None:
+        numbers = stream.xing_at - first
+        head = bytearray(whole[first:stream.xing_at + 8])
         head[numbers:numbers + 4] = struct.pack(">I", stream.frames)
         if head[numbers - 1] & 2:       # the number of bytes follows
-            head[numbers + 4:] = struct.pack(">I", len(content))
-        return View(head, content[numbers + 8:])
+            head[numbers + 4:] = struct.pack(">I", sum(map(len, content)))
+        return View(head, content[0][numbers + 8:], *content[1:])
     head = bytearray(frame.length)
-    head[:4] = content[:4]
+    head[:4] = whole[first:first + 4]
     head[1] |= 1        # no checksum
     head[frame.info:frame.info + 12] = b"Xing" + struct.pack(">II", 1, stream.frames)
-    return View(head, content)
+    return View(head, *content)

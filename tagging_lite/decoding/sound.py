@@ -1,13 +1,14 @@
 """Open a sound file of any format, and decode it to 16-bit samples.
 
 libsndfile decodes. Where it would take a wrong header for the truth, it gets the file with a corrected one: see
-`chunks` (WAV and its relatives), `mpeg` and `ogg_flac`. PyAV, if it is installed, reads the formats that libsndfile
+`chunks` (WAV and its relatives), `mpeg`, `ogg` and `flac`. PyAV, if it is installed, reads the formats that libsndfile
 does not know: see `ffmpeg`.
 """
+import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,9 +16,11 @@ import numpy as np
 import soundfile
 
 from tagging_lite.decoding.chunks import find_samples
+from tagging_lite.decoding.containers import is_container
 from tagging_lite.decoding.ffmpeg import open_with_ffmpeg
-from tagging_lite.decoding.mpeg import correct_length, read_stream, starts_as_mpeg
-from tagging_lite.decoding.ogg_flac import flac_streams, is_flac, ogg_streams
+from tagging_lite.decoding.flac import flac_streams, is_flac
+from tagging_lite.decoding.mpeg import check_stream, correct_length, read_stream, starts_as_mpeg
+from tagging_lite.decoding.ogg import ogg_streams
 from tagging_lite.decoding.views import Data, View, map_file
 from tagging_lite.errors import SoundError
 
@@ -27,6 +30,9 @@ LOUDEST = 16            # a mix of floating-point samples can get beyond full sc
 WHOLE = {2.0**15: 16, 2.0**23: 24, 2.0**31: 32}     # full scale of integers, and their bits
 DELAY = 529             # samples
 RESERVOIR = 12          # MPEG frames at the start of a cut stream that can need earlier ones, which are missing
+# libsndfile's formats whose length is checked.
+CHECKED = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"}
+UNCHECKED = "its format is rare, and whether it is complete was not checked"
 CLIPPED = "some samples were above full scale and were clipped"
 
 
@@ -55,29 +61,33 @@ class SndfileSound:
     """
 
     def __init__(self, stack: ExitStack, parts: Sequence[tuple[str | int | View, int | None]], notes: list[str],
-                 tolerance: int = 0):
+                 tolerance: float = 0):
         files = [stack.enter_context(soundfile.SoundFile(file, closefd=False)) for file, _ in parts]
         self.parts = [(file, file.frames if limit is None else limit) for file, (_, limit) in zip(files, parts)]
         if len({(file.samplerate, file.channels) for file in files}) > 1:
             raise SoundError(f"its {len(files)} streams differ in sample rate or channels; split it")
         self.samplerate, self.channels = files[0].samplerate, files[0].channels
         self.frames = sum(frames for _, frames in self.parts)
-        self.subtype = files[0].subtype
+        self.format, self.subtype = files[0].format, files[0].subtype
         self.floats = self.subtype in ("FLOAT", "DOUBLE")
         # libsndfile does not scale floats if integers are requested.
         self.dtype = "int16" if self.subtype == "PCM_16" else "float32"
-        self.notes, self.tolerance = notes, tolerance
+        self.notes, self.tolerance, self.started = notes, tolerance, False
 
     def blocks(self) -> Iterator[np.ndarray]:
         total = 0
         for file, frames in self.parts:
             count, size = 0, max(1, BLOCK // self.channels)
-            if file.tell():
+            if self.started:
                 file.seek(0)
-            while len(block := file.read(min(size, frames - count), dtype=self.dtype, always_2d=True)):
-                count += len(block)
-                yield block
+            try:
+                while len(block := file.read(min(size, frames - count), dtype=self.dtype, always_2d=True)):
+                    count += len(block)
+                    yield block
+            except soundfile.LibsndfileError as error:
+                raise SoundError(f"damaged or cut short ({error.error_string.removeprefix('Error : ')})") from error
             total += count
+        self.started = True
         if total < self.frames - self.tolerance:
             raise SoundError(f"cut short: {self.frames - total} of {self.frames} samples are missing")
 
@@ -89,9 +99,12 @@ def open_sound(path: Path) -> Iterator[Sound]:
     Raises:
         SoundError: the file cannot be used. Errors within the `with` block are included.
     """
+    path = Path(path)
     with ExitStack() as stack:
         try:
-            if not stat.S_ISREG(Path(path).stat().st_mode):         # reading from a pipe could wait forever
+            if path.is_symlink() and not path.exists():
+                raise SoundError("a link to a file that does not exist")
+            if not stat.S_ISREG(path.stat().st_mode):       # reading from a pipe could wait forever
                 raise SoundError("not a regular file")
             file = stack.enter_context(open(path, "rb"))
             data = stack.enter_context(map_file(file))
@@ -102,7 +115,9 @@ def open_sound(path: Path) -> Iterator[Sound]:
                 raise SoundError(f"a sample rate of {sound.samplerate} Hz, but it must be from {RATES[0]} to "
                                  f"{RATES[1]} Hz")
             yield sound
-        except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:     # TypeError: a .raw file
+        except soundfile.LibsndfileError as error:
+            raise SoundError(f"unreadable ({error.error_string})") from error
+        except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise SoundError(f"unreadable ({error})") from error
 
 
@@ -122,21 +137,29 @@ def find_decoder(file: BinaryIO, data: Data, stack: ExitStack) -> Sound:
         return open_mpeg(data, stack, whole)
     views: list[View] = []
     notes: list[str] = []
-    flac, samples = is_flac(data), find_samples(data)
+    limit: int | None = None
+    samples = find_samples(data)
     if samples and samples.mpeg:
         return open_mpeg(data[samples.start:samples.start + samples.size], stack)
     if samples:
-        views, notes = [samples.view] if samples.view else [], samples.notes
-    elif flac:
+        views, notes, limit = [samples.view] if samples.view else [], samples.notes, samples.limit
+    elif is_flac(data):
         views = flac_streams(data)
     elif data[:4] == b"OggS":
         views, notes = ogg_streams(data)
+    parts: list[tuple[str | int | View, int | None]] = [(stack.enter_context(view), limit) for view in views]
     try:
-        return SndfileSound(stack, [(stack.enter_context(view), None) for view in views] or [(whole, None)], notes)
+        sound = SndfileSound(stack, parts or [(whole, limit)], notes)
     except soundfile.LibsndfileError as error:
-        if not (samples or flac) and read_stream(data):         # MPEG audio after something else
+        # MPEG audio can follow something else, but it can also be a part of a container.
+        if not (samples or is_container(data)) and read_stream(data):
             return open_mpeg(data, stack)
-        return stack.enter_context(open_with_ffmpeg(file, error.error_string))
+        return stack.enter_context(open_with_ffmpeg(data, error.error_string, notes))
+    if sound.format == "MP3":           # of free format: the bit rate is in no header
+        sound.tolerance = math.inf
+    if sound.format not in CHECKED:
+        sound.notes.append(UNCHECKED)
+    return sound
 
 
 def open_mpeg(data: Data, stack: ExitStack, whole: str | int | None = None) -> Sound:
@@ -149,19 +172,23 @@ def open_mpeg(data: Data, stack: ExitStack, whole: str | int | None = None) -> S
         soundfile.LibsndfileError: libsndfile does not read it.
     """
     stream = read_stream(data)
-    if stream is None:
+    if stream is None or not stream.runs:
         raise SoundError("unreadable (no MPEG frames)")
-    view = correct_length(data, stream)
-    as_it_is: str | int | View = stack.enter_context(View(memoryview(data)[stream.first:])) if whole is None else whole
-    parts: list[tuple[str | int | View, int | None]] = [(as_it_is, None)]
-    if view and stream.layer == 3:
-        # After a header without the delay of the encoder, libmpg123 drops the first samples, its own delay.
-        parts = [(as_it_is, DELAY), (view, None)] if stream.xing is None else [(view, None)]
-    elif view:
+    notes, view = check_stream(data, stream), correct_length(data, stream)
+    if view is None and whole is not None:
+        with suppress(soundfile.LibsndfileError):       # it does not know all kinds of tags
+            return SndfileSound(stack, [(whole, None)], notes, RESERVOIR * stream.samples)
+    content = stack.enter_context(View(*(memoryview(data)[start:stop] for start, stop in stream.runs)))
+    if view is None:
+        return SndfileSound(stack, [(content, None)], notes, RESERVOIR * stream.samples)
+    stack.enter_context(view)
+    parts: list[tuple[str | int | View, int | None]] = [(view, None)]
+    if stream.layer != 3:
         parts = [(view, stream.frames * stream.samples)]
-    if view:
-        stack.enter_context(view)
-    return SndfileSound(stack, parts, [], RESERVOIR * stream.samples)
+    elif stream.xing_at is None:
+        # After a header without the delay of the encoder, libmpg123 drops the first samples, its own delay.
+        parts.insert(0, (content, DELAY))
+    return SndfileSound(stack, parts, notes, RESERVOIR * stream.samples)
 
 
 def decode(sound: Sound) -> Iterator[np.ndarray]:

@@ -72,11 +72,21 @@ def forget(data: object, before: int, after: int) -> None:
         data.madvise(mmap.MADV_DONTNEED)        # the system reads the pages again if they are needed
 
 
+def split(data: Data, starts: list[int]) -> list[View]:
+    """Return the parts of a file that begin at `starts`."""
+    return [View(memoryview(data)[start:stop]) for start, stop in zip(starts, [*starts[1:], len(data)])]
+
+
 def skip_id3(data: Data, start: int = 0) -> int:
-    """Return the first byte after the ID3v2 tags at `start`."""
-    while data[start:start + 3] == b"ID3" and len(data) >= start + 10:
-        size = 0
-        for byte in data[start + 6:start + 10]:
-            size = size << 7 | byte & 0x7F
-        start += 10 + size + (10 if data[start + 5] & 0x10 else 0)      # the flag of a footer
-    return start
+    """Return the first byte after the ID3v2 and APEv2 tags at `start`."""
+    while True:
+        head = data[start:start + 32]
+        if head[:3] == b"ID3" and len(head) >= 10:
+            size = 0
+            for byte in head[6:10]:
+                size = size << 7 | byte & 0x7F
+            start += 10 + size + (10 if head[5] & 0x10 else 0)      # the flag of a footer
+        elif head[:8] == b"APETAGEX" and len(head) == 32:
+            start += 32 + (int.from_bytes(head[12:16], "little") if head[23] & 0x20 else 0)     # header or footer
+        else:
+            return start
