@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tagging_lite.decoding.sound import BLOCK, CLIPPED, decode, open_sound
+from tagging_lite.decoding.sndfile import BLOCK
+from tagging_lite.decoding.sound import CLIPPED, decode, open_sound
 from tagging_lite.errors import SoundError
 
 LONGEST = 16_000_000    # samples of a clip, 6 minutes at 44.1 kHz; a few kilobytes of flac can contain hours of silence

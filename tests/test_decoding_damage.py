@@ -200,7 +200,7 @@ def test_pyav_prints_nothing_about_a_damaged_file(tmp_path):
 @pytest.mark.parametrize("rate", [32_000, 48_000])
 def test_a_long_file_is_resampled_without_joints(tmp_path, monkeypatch, rate):
     monkeypatch.setattr("tagging_lite.audio.LONGEST", 40_000)
-    monkeypatch.setattr("tagging_lite.decoding.sound.BLOCK", 7000)
+    monkeypatch.setattr("tagging_lite.decoding.sndfile.BLOCK", 7000)
     (tmp_path / "a.wav").write_bytes(encode(np.tile(CHIRP, 2)))
     pieces = list(read_mono(tmp_path / "a.wav", rate))
     expected = resample(np.tile(CHIRP, 2), RATE, rate)

@@ -10,7 +10,7 @@ from torchaudio.functional import resample as torchaudio_resample
 
 from tagging_lite import audio
 from tagging_lite.audio import read_mono, resample
-from tagging_lite.decoding import sound
+from tagging_lite.decoding import sndfile
 from tagging_lite.errors import SoundError
 from tagging_lite.tagger import ModelInfo, Tagger
 from tagging_lite.windows import cut_windows, second_windows
@@ -84,7 +84,7 @@ def test_every_format_channel_count_and_rate_gives_the_same_sound(tmp_path, suff
 
 def test_a_long_file_is_read_in_pieces_of_whole_seconds_without_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "LONGEST", 20_000)
-    monkeypatch.setattr(sound, "BLOCK", 3000)
+    monkeypatch.setattr(sndfile, "BLOCK", 3000)
     wave = noise(70_001)
     soundfile.write(tmp_path / "a.wav", wave, 8000)
     pieces = list(read_mono(tmp_path / "a.wav", 8000))

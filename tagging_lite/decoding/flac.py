@@ -80,6 +80,8 @@ def frame_end(head: bytes, block_size: int) -> int:
     Args:
         block_size: samples of each frame, if they are equal.
     """
+    if len(head) < 6:
+        return 0
     code = head[2] >> 4
     ones = next((bit for bit in range(8) if not head[4] >> (7 - bit) & 1), 8)       # as in UTF-8
     if code == 0 or ones in (1, 8):
