@@ -18,20 +18,18 @@ from tools.download import retries
     (["500", "503", "502"], "500 Internal Server Error"),
     (["breaks"], "Resuming"),
     (["breaks", "breaks", "500", "breaks"], "Resuming"),
-    (["truncated"], "the connection ended early after"),
+    (["truncated"], "the answer of the server ended early after"),
     (["truncated", "truncated", "truncated"], "Resuming"),
     (["redirect"], ""),
     (["wrong"], "downloaded once more"),
     (["longer"], "downloaded once more"),
-    (["html"], "html"),
+    (["html"], "a web page instead of the file, perhaps the login page of your network. Attempt 2"),
     (["breaks", "416"], "no such part"),
     (["breaks", "other-range"], "another part of the file")])
 def test_a_fault_of_the_server_is_overcome(download, zenodo, out, faults, words):
     name = NOISY
     zenodo.faults[name] = [fault.replace("DATE", http_date(2)) for fault in faults]
     result = download("--connections", "2")
-    if words == "html":         # it is shorter than the file: the rest is asked for, and then the checksum is wrong
-        words = "downloaded once more"
     assert_complete(result, out)
     assert words in result.out
     assert not zenodo.faults[name]
@@ -67,6 +65,7 @@ def test_a_server_without_ranges_that_always_breaks_is_an_error(download, zenodo
 @pytest.mark.parametrize("fault, words", [
     ("wrong always", ["two downloads have wrong content", "The record says", "mirror with --record-url"]),
     ("longer always", ["two downloads have wrong content", "more than"]),
+    ("html always", ["web page instead of the file", "attempt 2 of 2", "HTTPS_PROXY"]),
     ("503 always", ["503 Service Unavailable", "attempt 2 of 2", "HTTPS_PROXY", "to resume"]),
     ("404", ["404 Not Found", "/files/", "Check that the address opens in a browser"]),
     ("403", ["403 Forbidden"]),
@@ -122,10 +121,31 @@ def test_no_server_at_all(tmp_path, expect_error):
     expect_error(result, "http://127.0.0.1:9/record", "no connection", "HTTPS_PROXY")
 
 
+@pytest.mark.parametrize("address", [
+    "http://127.0.0.1:99999/r", "http://:", "http://", "http://:80", "http://[::1/r", "http://127.0.0.1:x/r",
+    "http://a..b/r", "https://" + "a" * 64 + ".org/r", "http://ex ample/r", "http://\u2603..\u2603/r", "http://127.0.0.1:-1/r"])
+def test_an_address_that_is_none(tmp_path, expect_error, address):
+    message = expect_error(Workshop(tmp_path, tmp_path).call("tools/download/__main__.py", tmp_path / "out",
+                                                             "--record-url", address, "--attempts", "1"))
+    assert ".. " not in message and "Check the " in message
+
+
+@pytest.mark.parametrize("fault, words", [
+    ("404", "404 Not Found"), ("html", "is no JSON document"), ("429 3600", "asks to wait"), ("500", "attempt 1 of 1")])
+def test_a_password_in_the_address_is_not_printed(tmp_path, zenodo, expect_error, fault, words):
+    zenodo.faults["record"] = [fault]
+    address = zenodo.url.replace("//", "//user:se@cret@") + "/record"
+    result = Workshop(tmp_path, tmp_path).call("tools/download/__main__.py", tmp_path / "out", "--record-url", address,
+                                               "--attempts", "1")
+    expect_error(result, f"{zenodo.url}/record: " if words[0] != "i" else f"{zenodo.url}/record is", words)
+    assert "cret" not in result.out + result.err
+
+
 @pytest.mark.parametrize("record, words", [
     ("<html>", "is no JSON document"), ({"message": "deleted"}, "is no Zenodo record"), ([], "is no Zenodo record"),
     ({"files": [{"key": TEST}]}, "is no Zenodo record"), ({"files": []}, "does not list FSDKaggle2019"),
     ({"files": [{"key": TEST, "size": 5, "checksum": "sha1:1", "links": {"self": "x"}}]}, "is no Zenodo record"),
+    ({"files": [{"key": TEST, "size": 1 << 63, "checksum": "md5:" + "0" * 32, "links": {"self": "x"}}]}, "no Zenodo"),
     ({"files": [{"key": TEST, "size": "5", "checksum": "md5:" + "0" * 32, "links": {"self": "x"}}]}, "Zenodo record")])
 def test_an_answer_that_is_no_record(download, zenodo, expect_error, monkeypatch, record, words):
     monkeypatch.setattr(zenodo, "record", lambda: record)

@@ -33,6 +33,27 @@ def test_paths_out_of_the_folder_are_refused(download, zenodo, out, expect_error
     assert not (out / "FSDKaggle2019.audio_test").exists() and not list(out.parent.rglob("outside*"))
 
 
+@pytest.mark.parametrize("name", [".download/test.json", "./.download/x", ".Download/x", "a\\.download. /x"])
+def test_the_records_of_the_tool_are_not_written_over(download, zenodo, out, expect_error, name):
+    zenodo.files[TEST] = zipped({"FSDKaggle2019.audio_test/test00.wav": b"x", name: b"{}"})
+    expect_error(download("--parts", "test"), "member in .download", "Nothing was unpacked")
+    assert contents(out).keys() == {TEST}
+
+
+@pytest.mark.parametrize("part, change, words", [
+    ("meta", lambda path: path.replace("vocabulary", "classes"), "does not contain FSDKaggle2019.meta/vocabulary.csv"),
+    ("meta", lambda path: f"release/{path}", "but release/FSDKaggle2019.meta/"),
+    ("audio_test", lambda path: path.split("/")[1], "does not contain FSDKaggle2019.audio_test/, but test00.wav")])
+def test_an_archive_of_other_files_is_no_part(download, zenodo, out, expect_error, part, change, words):
+    name, right = f"FSDKaggle2019.{part}.zip", zenodo.files[f"FSDKaggle2019.{part}.zip"]
+    zenodo.files[name] = zipped({change(path): data for path, data in ARCHIVES[name[:-4]].items()})
+    for _ in range(2):          # it stays an error, because nothing says that the part is complete
+        expect_error(download("--parts", "meta", "test"), str(out / name), words, "--record-url")
+    zenodo.files[name] = right
+    result = download()
+    assert result.code == 0 and "has another checksum" in result.out and CLIPS.items() <= contents(out).items()
+
+
 def test_a_link_in_an_archive_is_refused(download, zenodo, out, expect_error):
     data, link = io.BytesIO(), ZipInfo("FSDKaggle2019.audio_test")
     link.external_attr = 0o120777 << 16

@@ -39,6 +39,11 @@ AB = [["A"], ["B"], ["A", "B"]]
     (("{'A'}", "{'B'}", "{'A', 'B'}"), "the labels are lists"),
     (('["A", null]', '["B", NaN]', '["A", "B"]'), "the labels are lists"),
     (("['A', nan]", "['B', None]", "['A', \"B\"]"), "the labels are lists"),
+    (("{A}", "{B}", '{"A",B}'), "the labels are lists"), (("(A)", "(B)", "(A, B)"), "the labels are lists"),
+    (("(A)", "(B)", "(A) (B)"), "the labels are lists"), (("<A>", "<B>", "<A,B>"), "the labels are lists"),
+    (("<A>", "<B>", "<A><B>"), "the labels are lists"),
+    (("A", "B", "A\u3001B"), "ideographic commas separate"), (("A", "B", "A\uff0cB"), "full-width commas separate"),
+    (("A", "B", "A\uff1b B"), "full-width semicolons separate"), (("A", "B", "A\u060c B"), "Arabic commas separate"),
 ])
 def test_every_certain_form_is_split_and_said(texts, said, caplog):
     assert split(*texts) == AB
@@ -53,7 +58,7 @@ def test_labels_that_are_never_alone_are_recognised_by_their_other_combinations(
 
 @pytest.mark.parametrize("texts, sign", [
     (("Bass/Low", "Bass/High", "Drum/Low"), "'/'"), (("Dog;small", "Dog;large", "Cat"), "';'"),
-    (("A|B", "C|D"), "'|'"), (("Bass/Low", "Bass", "Drum"), "'/'"), (("A\nB", "C"), r"$'\n'"),
+    (("A|B", "C|D"), "'|'"), (("Bass/Low", "Bass", "Drum"), "'/'"), (("A\nB", "C"), r"'\n'"),
     (("Bass/Low,Drum", "Bass", "Low", "Drum"), "'/'"),
 ])
 def test_a_sign_within_names_is_kept_and_its_option_is_named(texts, sign, caplog):
@@ -61,7 +66,7 @@ def test_a_sign_within_names_is_kept_and_its_option_is_named(texts, sign, caplog
     assert any(sign.strip("'") in label for found in labels for label in found) or "n" in sign
     assert any(f"--label-separator {sign} splits them" in message and "labels contain" in message
                for message in caplog.messages)
-    assert split(*texts, separator=sign.strip("'").removeprefix("$'"))[0][:2] != labels[0][:2]
+    assert split(*texts, separator=sign.strip("'"))[0][:2] != labels[0][:2]
 
 
 def test_names_with_commas_are_kept_whole_where_another_sign_separates(caplog):
@@ -85,6 +90,10 @@ def test_missing_labels_are_counted(caplog):
     (("['A' 'B']", "['A']"), ["line 2", "['A' 'B']", "list", "commas"]),         # numpy writes no commas
     (("A", "['A', 'B']"), ["line 3", "['A', 'B']", "line 2"]), (("('A', 'B')", "", "C"), ["line 2", "line 4"]),
     (("A", "[A, B"), ["line 3", "[A, B"]),
+    *((texts, ["line 2", texts[0], "brackets or quotes", "--label-separator"]) for texts in (
+        ("{A,B}", "A", "B"), ("(A, B)", "A"), ("<A,B>", "A"), ("A (b, c)", "A"), ('{"A": 1}', '{"B": 1}'),
+        ("array(['A', 'B'], dtype=object)", "array(['A'], dtype=object)"), ("Index(['A'])",), ("frozenset({'A'})",),
+        ("'A','B'", "'A'"), ("'A,B'", "A"), ("\u201cA\u201d,\u201cB\u201d", "A"), ('"A"-"B"', "A"), ('"A', "B"))),
 ])
 def test_mixed_forms_are_refused(texts, words):
     with pytest.raises(TaggingError) as caught:
@@ -109,7 +118,30 @@ def test_an_impossible_separator_is_refused(separator):
         split("A", separator=separator)
 
 
-def test_labels_that_differ_only_in_case_or_blanks_are_said(caplog):
-    assert split("Dog", "dog", "dog", "Tap  water", "Tap water", "Owl")[0] == ["Dog"]
-    assert "'Dog' (1) and 'dog' (2), 'Tap  water' (1) and 'Tap water' (1)" in caplog.messages[0]
-    assert "Owl" not in caplog.text
+@pytest.mark.parametrize("sign", [";", "|", ",", "/"])
+def test_quotes_around_a_label_that_contains_the_separator_are_read(sign):
+    assert split(f'"a{sign}b"{sign}c', f'"a{sign}b"', "c") == [[f"a{sign}b", "c"], [f"a{sign}b"], ["c"]]
+    assert split(f'"a{sign}b" {sign} c', f'd{sign}"e{sign}f"') == [[f"a{sign}b", "c"], ["d", f"e{sign}f"]]
+
+
+@pytest.mark.parametrize("sign, option", [
+    (" ", "' '"), ("  ", "' '"), ("\xa0", r"'\xa0'"), ("\u3000", r"'\u3000'"), ("-", "'-'"), (" - ", "'-'"),
+    (":", "':'"), ("\xb7", "'\xb7'"), ("~", "'~'"), ("_", "'_'"), ("\\", "'\\'"), ("\\n", r"'\n'"), ("<br>", "'<br>'"),
+    ("::", "'::'"), (" and ", "' and '"), ("'", '"\'"')])
+def test_labels_that_consist_of_other_labels_are_said_with_the_option_that_splits_them(sign, option, caplog):
+    texts = ["Bell", "Drum", "Siren", f"Bell{sign}Drum", f"Bell{sign}Drum{sign}Siren"]
+    assert split(*texts) == [[text] for text in texts]
+    assert len(caplog.messages) == 1 and "2 labels consist of other labels" in caplog.messages[0]
+    assert f"--label-separator {option} splits them" in caplog.messages[0]
+    assert split(*texts, separator=option[1:-1])[3:] == [["Bell", "Drum"], ["Bell", "Drum", "Siren"]]
+
+
+@pytest.mark.parametrize("texts", [
+    ("1", "5", "1.5"), ("Bass", "Bass drum", "Snare drum"), ("A", "B", "AB"), ("Hi-hat", "Hi"), ("it's", "rock 'n'")])
+def test_names_of_several_words_are_not_said(texts, caplog):
+    assert split(*texts) == [[text] for text in texts] and not caplog.messages
+
+
+def test_another_separator_in_a_few_fields_is_said_with_that_of_the_others(caplog):
+    split("Bell", "Drum,Siren", "Siren,Bell", "Drum Siren")
+    assert "'Drum Siren'. If they are several labels, write commas between them" in caplog.messages[1]

@@ -2,8 +2,8 @@
 
     python -m tools.verify --run NAME --data DIR [--stage noisy]
 
-The exit code is 1 if the score of a fold differs by more than 1e-4, or a probability by more than 0.05. On a GPU the
-probabilities differ in the last bits.
+The exit code is 1 if the score of a fold differs by more than 1e-4, a probability by more than 0.05, or a label. On a
+GPU the probabilities differ in the last bits.
 """
 import sys
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import torch
 from tagging.cli import parse, run_script
 from tagging.data.competition import Clips, open_competition
 from tagging.data.folds import ClipDataset, FoldedClips
-from tagging.data.tables import read_scores
+from tagging.data.tables import check_same, read_scores
 from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError, shorten
 from tagging.evaluation.predict import predict_clips
@@ -49,10 +49,12 @@ class Comparison:
     recorded: float             # lwlrap
     recomputed: float           # lwlrap
     largest: float              # difference of a probability; NaN if a clip has no recorded prediction
+    relabelled: int             # clips with other labels than those of the run
 
     @property
     def same(self) -> bool:
-        return abs(self.recomputed - self.recorded) <= TOLERANCE and self.largest <= PROBABILITY_TOLERANCE
+        return (abs(self.recomputed - self.recorded) <= TOLERANCE and self.largest <= PROBABILITY_TOLERANCE
+                and not self.relabelled)
 
 
 def main() -> None:
@@ -63,11 +65,18 @@ def main() -> None:
     folds = folder.finished_folds()
     if not folds:
         raise TaggingError(f"{folder} has no finished fold. Train it first.")
+    check_same(competition.classes, folder.settings()["classes"], f"{args.data.data}, compared with {folder},",
+               "classes", "Use the data that the run was trained on.")
     clips, store = open_store(competition.clips(run.stage), make_trim(folder.recipe().trim_db), args.data.cache,
                               skip_bad=args.data.skip_bad_clips, sample_rate=folder.settings()["sample_rate"])
     changes = data_changes(folder, dict(zip(clips.fnames, store.checksums)), competition.classes, clips)
     fold_of = pd.to_numeric(folder.clips().fold, errors="coerce").reindex(clips.fnames)     # NaN for a new clip
     present = FoldedClips(clips, store, fold_of.to_numpy())
+    absent = [fold for fold in folds if not len(present.valid(fold))]
+    if absent:
+        raise TaggingError(f"{args.data.data} has no {run.stage} clip of fold {shorten(absent)} of {folder}. Use the "
+                           "data of the run.")
+    print("".join(f"{change}\n" for change in changes), end="")
     wrong = 0
     for fold in folds:
         found = compare_fold(folder, fold, present.valid(fold), competition.classes, device)
@@ -88,9 +97,10 @@ def compare_fold(folder: StageFolder, fold: int, clips: ClipDataset, classes: tu
     record = read_json(folder.record(fold), "Train the fold again.")
     model = folder.load_model(fold, classes, device)
     found = predict_clips(model, clips, progress=f"{folder} fold {fold}")
-    score = lwlrap(truth=folder.truth().loc[clips.fnames].to_numpy(), scores=found.to_numpy())
+    truth = folder.truth().loc[clips.fnames, list(classes)].to_numpy()
+    score = lwlrap(truth=truth, scores=found.to_numpy())
     largest = float(np.abs(found.to_numpy() - recorded.to_numpy()).max())
-    return Comparison(record["lwlrap"], score, largest)
+    return Comparison(record["lwlrap"], score, largest, int((clips.targets != truth).any(1).sum()))
 
 
 def data_changes(folder: StageFolder, checksums: dict[str, int], classes: tuple[str, ...], clips: Clips) -> list[str]:

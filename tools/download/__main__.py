@@ -55,7 +55,7 @@ class Download:
             raise TaggingError("--parts must name at least one part, --connections must be 1 to 16, and --attempts at "
                                "least 1.")
         if not zenodo.record_url.startswith(("https://", "http://")):
-            raise TaggingError(f"--record-url '{zenodo.record_url}' is no web address. It must begin with https://.")
+            raise TaggingError("--record-url is no web address. It must begin with https:// or http://.")
         if self.source == "kaggle" and zenodo != ZenodoOptions():
             raise TaggingError("--parts, --keep, --connections, --attempts and --record-url work with --from zenodo "
                                "only. Kaggle offers one archive. Remove these options.")

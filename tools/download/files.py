@@ -27,6 +27,7 @@ from tools.download.retries import (
 from tools.download.unpack import set_aside
 
 CHUNK = 1 << 20         # bytes that are hashed at a time
+WEB_PAGE = re.compile(rb"\s*<(!doctype|!--|html|head|body|script|meta|\?xml)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,16 @@ class Download:
             TransientError: nothing new was received.
             TaggingError: the server refuses the file.
         """
-        file, reason = self.file, "the connection ended early"
+        file, reason = self.file, "the answer of the server ended early"
         headers = {"Range": f"bytes={self.done}-"} if self.done else {}
         try:
             async with self.client.stream("GET", file.url, headers=headers) as response:
                 self.check_answer(response)
                 with open(self.partial, "ab") as out:
                     async for data in response.aiter_raw():
+                        if self.done == 0 and WEB_PAGE.match(data):
+                            raise TransientError("the server sent a web page instead of the file, perhaps the login "
+                                                 "page of your network")
                         out.write(data)
                         self.digest.update(data)
                         self.done += len(data)

@@ -1,5 +1,6 @@
 """HTTP requests that are repeated when they fail, and stopped by a signal."""
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ Result = TypeVar("Result")
 TIMEOUT = httpx.Timeout(60, connect=30)             # seconds without any byte
 LONGEST_WAIT = 600                                  # seconds; a server that asks for more ends the download
 BUSY = (408, 425, 429, 500, 502, 503, 504)          # HTTP statuses after which the same request can succeed
-NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL)
+# What httpx raises. It lets errors of Python through if a port or a host name is impossible, also as a group.
+NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OverflowError, UnicodeError, ExceptionGroup)
 RESUME = "Run the same command again to resume."
 backoff = tenacity.wait_exponential_jitter(initial=1, max=60)       # seconds between two attempts
 
@@ -37,6 +39,11 @@ class Server:
     connections: int    # files that are downloaded at a time
     attempts: int       # failed requests for a file, in a row, before an error
 
+    @property
+    def name(self) -> str:
+        """The address for messages."""
+        return without_password(self.url)
+
 
 def read_document(server: Server) -> Any:
     """Download the JSON document of a server.
@@ -44,23 +51,28 @@ def read_document(server: Server) -> Any:
     Raises:
         TaggingError: it cannot be downloaded, or is no JSON.
     """
-    url = server.url
+    name = server.name
 
     async def get() -> httpx.Response:
         async with http_client() as client:
             try:
-                response = await client.get(url, headers={"Accept": "application/json"})
+                response = await client.get(server.url, headers={"Accept": "application/json"})
             except NETWORK_ERRORS as error:
-                raise TransientError(network_fault(error, url)) from error
-            check_status(response, url)
+                raise TransientError(network_fault(error, name)) from error
+            check_status(response, name)
             return response
 
-    response, = run(finish([retry(get, url, server.attempts)]))
+    response, = run(finish([retry(get, name, server.attempts)]))
     try:
         return response.json()
     except ValueError as error:
-        raise TaggingError(f"{url} is no JSON document: {error}. Check the address, and whether a login page of your "
+        raise TaggingError(f"{name} is no JSON document: {error}. Check the address, and whether a login page of your "
                            "network answers for the server.") from error
+
+
+def without_password(url: str) -> str:
+    """Return an address without its user and password."""
+    return re.sub(r"//[^/?#]*@", "//", url)
 
 
 def check_status(response: httpx.Response, name: str) -> None:
@@ -72,13 +84,14 @@ def check_status(response: httpx.Response, name: str) -> None:
     if response.is_success:
         return
     answer = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+    url = without_password(str(response.url.copy_with(query=None)))
     if response.status_code in BUSY:
         seconds = retry_after(response.headers.get("Retry-After", ""))
         if seconds is not None and seconds > LONGEST_WAIT:
             raise TaggingError(f"{name}: {answer} and asks to wait {seconds / 60:.0f} minutes. {RESUME[:-1]} then.")
         raise TransientError(answer, seconds)
-    raise TaggingError(f"{name}: {answer} for {response.url.copy_with(query=None)}. Check that the address opens in a "
-                       "browser, or set --record-url to that of a mirror.")
+    raise TaggingError(f"{name}: {answer} for {url}. Check that the address opens in a browser, or "
+                       "set --record-url to that of a mirror.")
 
 
 def retry_after(text: str) -> float | None:
@@ -98,7 +111,9 @@ def network_fault(error: Exception, name: str) -> str:
     Raises:
         TaggingError: another attempt would fail in the same way.
     """
-    text = str(error) or type(error).__name__
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    text = str(error).rstrip(". ") or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
         raise TaggingError(f"{name}: the certificate of the server is not trusted: {text}. If your network has its own "
                            "certificates, set SSL_CERT_FILE to a file with them.") from error

@@ -32,7 +32,7 @@ def unpack(parts: Sequence[Path], folder: Path, work: Path) -> dict[str, int]:
     name, replaced = parts[-1].name, []
     try:
         with open_zip(parts) as archive:
-            members = safe_members(archive.infolist(), name)
+            members = safe_members(archive.infolist(), name, work.name)
             left = [info for info in members if not (folder / info.filename).is_file()]
             check_space(folder, sum(info.file_size for info in left), f"for the files of {name}")
             with ByteProgress(f"unpacking {name}", sum(info.file_size for info in members)) as progress:
@@ -60,17 +60,23 @@ def unpack(parts: Sequence[Path], folder: Path, work: Path) -> dict[str, int]:
     return {info.filename: info.file_size for info in members}
 
 
-def safe_members(infos: Sequence[ZipInfo], name: str) -> list[ZipInfo]:
+def safe_members(infos: Sequence[ZipInfo], name: str, own: str) -> list[ZipInfo]:
     """Return the members that are files.
 
+    Args:
+        own: name of the folder with the records of this tool.
     Raises:
-        TaggingError: a path leaves the folder, a member is a link, or two members have the same path.
+        TaggingError: a path leaves the folder or is in that of the records, a member is a link, or two members have the
+            same path.
     """
     for info in infos:
         for path in (PurePosixPath(info.filename), PureWindowsPath(info.filename)):
             if path.is_absolute() or path.anchor or ".." in path.parts:
                 raise TaggingError(f"{name} has a member outside its folder: {info.filename!r}. The archive is not to "
                                    "be trusted. Nothing was unpacked.")
+            if own in (part.rstrip(". ").casefold() for part in path.parts):
+                raise TaggingError(f"{name} has a member in {own}, the folder of this tool: {info.filename!r}. The "
+                                   "archive is not to be trusted. Nothing was unpacked.")
         if S_ISLNK(info.external_attr >> 16):
             raise TaggingError(f"{name} has a link as a member: {info.filename!r}. The archive is not to be trusted. "
                                "Nothing was unpacked.")

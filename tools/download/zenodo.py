@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from tagging.data.competition import LAYOUTS
 from tagging.errors import TaggingError, shorten
 from tools.download.files import RemoteFile, download_files
 from tools.download.progress import sized
@@ -14,6 +15,7 @@ from tools.download.unpack import all_present, check_space, read_record, record_
 ARCHIVES = {       # in the order in which they are unpacked
     "meta": "FSDKaggle2019.meta", "doc": "FSDKaggle2019.doc", "curated": "FSDKaggle2019.audio_train_curated",
     "test": "FSDKaggle2019.audio_test", "noisy": "FSDKaggle2019.audio_train_noisy"}
+ZENODO = next(layout for layout in LAYOUTS if layout.name == "Zenodo")
 GROWTH = 1.4        # size of the unpacked files over that of their archive, estimated before the download; about 1.3
 
 
@@ -32,7 +34,7 @@ def download_zenodo(chosen: Sequence[str], server: Server, keep: bool, out: Path
     todo = [part for part in parts if not in_place(part, out, work)]
     if todo:
         listed = list_files(server)
-        archives = {part: files_of(part, listed, server.url) for part in todo}
+        archives = {part: files_of(part, listed, server.name) for part in todo}
         check_first(archives, out, work)
         download_files([file for files in archives.values() for file in files], out, work, server)
     else:
@@ -54,12 +56,12 @@ def list_files(server: Server) -> dict[str, RemoteFile]:
     Raises:
         TaggingError: it cannot be downloaded, or is no such record.
     """
-    document, url = read_document(server), server.url
+    document = read_document(server)
     try:
-        files = [remote_file(entry, url) for entry in document["files"]]
+        files = [remote_file(entry, server.url) for entry in document["files"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TaggingError(f"{url} is no Zenodo record: {type(error).__name__} {error}. It must list files, each with "
-                           "key, size, checksum (md5:...) and links.self. Check --record-url.") from error
+        raise TaggingError(f"{server.name} is no Zenodo record: {type(error).__name__} {error}. It must list files, "
+                           "each with key, size, checksum (md5:...) and links.self. Check --record-url.") from error
     return {file.name: file for file in files}
 
 
@@ -70,8 +72,8 @@ def remote_file(entry: dict[str, Any], base: str) -> RemoteFile:
         KeyError, TypeError, ValueError, AttributeError: a field is missing or wrong.
     """
     match = re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"].lower())
-    if not match or not isinstance(entry["size"], int) or entry["size"] < 0:
-        raise ValueError(f"in {entry}")
+    if not match or not isinstance(entry["size"], int) or not 0 <= entry["size"] < 1 << 63:
+        raise ValueError(f"in {str(entry)[:300]}")
     return RemoteFile(str(entry["key"]), urljoin(base, entry["links"]["self"]), entry["size"], match[1])
 
 
@@ -114,8 +116,17 @@ def folder_size(folder: Path) -> int:
 
 
 def unpack_part(part: str, files: Sequence[RemoteFile], keep: bool, out: Path, work: Path) -> None:
-    """Unpack a part, and record that it is complete."""
+    """Unpack a part, and record that it is complete.
+
+    Raises:
+        TaggingError: as `unpack`, or the archive has other files than those of the part.
+    """
     sizes = unpack([out / file.name for file in files], out, work)
+    expected = {"meta": ZENODO.classes, "doc": ""}.get(part, f"{ARCHIVES[part]}/")
+    if not any(name.startswith(expected) for name in sizes):
+        found = shorten(sorted(sizes), 3) or "nothing"
+        raise TaggingError(f"{out / files[-1].name} does not contain {expected}, but {found}. It is another archive or "
+                           "another version. Remove it and these files, and check --record-url.")
     write_record(part, work, {"archives": {file.name: file.md5 for file in files}, "keep": keep, "files": sizes})
 
 
