@@ -34,28 +34,38 @@ class Score:
 
 def main() -> None:
     args = parse(Score, "Label-weighted label-ranking average precision (lwlrap) of a submission.")
+    if is_same(args.truth, args.submission):
+        raise TaggingError(f"--truth {args.truth} is the submission itself. Name the file with the truth.")
     if args.classes and is_same(args.classes, args.submission):
         raise TaggingError(f"--classes {args.classes} is the submission, which is to be checked. Name the sample "
                            "submission or the vocabulary.")
     class_list = args.classes or find_class_list(args.truth, args.submission)
     classes = read_classes(class_list) if class_list else None
-    if classes and not args.classes:
-        print(f"{len(classes)} classes, those of {class_list}")
     scores = read_scores(args.submission)
-    truth = read_truth(args.truth, classes, args.usage)
+    everything = read_truth(args.truth, classes)
+    truth = read_truth(args.truth, classes, args.usage) if args.usage else everything
+    print(f"{truth.shape[1]} classes, {'those' if classes or not has_labels(args.truth) else 'the labels'} of "
+          f"{class_list or args.truth}")
     check_columns(args.submission, scores, truth.columns, args.truth, class_list)
-    if not truth.index.isin(scores.index).all():
-        everything = read_truth(args.truth, classes).index      # a name must not fit a row of another usage too
-        scores.index = pd.Index(adopt_names(scores.index, everything, args.submission, f"the rows of {args.truth}"))
+    # A name must not fit a row of another usage too.
+    scores.index = pd.Index(adopt_names(scores.index, everything.index, args.submission, f"the rows of {args.truth}"))
     # With --usage the submission can contain the rows of other usages too. Without it, its rows must be the truth's.
-    rows = scores.index.intersection(truth.index) if args.usage else scores.index
-    check_same(rows, truth.index, str(args.submission), "rows",
-               f"The truth is {args.truth}. Score a part of it with --usage.")
-    if len(rows) == len(truth) < len(scores):
-        print(f"{len(scores) - len(rows)} rows of {args.submission} are not of usage {args.usage} and do not count")
+    others = everything.index.difference(truth.index)
+    check_same(scores.index.difference(others), truth.index, str(args.submission), "rows",
+               f"The truth is {args.truth}. " + ("Write one row for each of its clips." if args.usage else
+                                                 "Score a part of it with --usage."))
+    if len(scores) > len(truth):
+        print(f"{len(scores) - len(truth)} rows of {args.submission} are not of usage {args.usage} and do not count")
     scores = scores.loc[truth.index, truth.columns]
     if not truth.to_numpy().any():
         raise TaggingError(f"{args.truth} has no labels, so there is nothing to score. Check the file.")
+    unlabelled = truth.index[~truth.any(axis=1)]
+    if len(unlabelled):
+        print(f"{len(unlabelled)} of {len(truth)} clips have no label in {args.truth} and do not count: "
+              f"{shorten(list(unlabelled), 3)}")
+    empty = [name for name in everything if not everything[name].any()]
+    if empty:
+        print(f"classes without a clip in {args.truth}: {shorten(empty, 5)}")
 
     if args.per_class:
         precision, weight = per_class_lwlrap(truth=truth.to_numpy(), scores=scores.to_numpy())

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, TextIO, TypeVar
 
 import tyro
 
-from tagging.errors import TaggingError, did_you_mean
+from tagging.errors import TaggingError, did_you_mean, visible
 from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
 from tagging.recipe import (
     NAMED_RECIPES,
@@ -235,5 +235,5 @@ def fail(message: str, code: int, events: TextIO | None) -> NoReturn:
         write_event(events, error=message)
     else:
         with contextlib.suppress(OSError):      # the exit code stays right if stderr cannot be written
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {visible(message)}", file=sys.stderr)
     sys.exit(code)

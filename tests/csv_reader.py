@@ -47,7 +47,7 @@ def parsed(content):
     for separator in told[1] if told else ",;\t|":
         rows = parse(text[told.end() if told else 0:], separator)
         header, *rows = [row for row in rows if "".join(row).strip()]
-        header = ["" if re.fullmatch(r"Unnamed: \d+", name.strip()) else name.strip() for name in header]
+        header = ["" if re.fullmatch(r"Unnamed: \d+(\.\d+)*", name.strip()) else name.strip() for name in header]
         if "fname" in header:
             break
     width = len(header)

@@ -32,7 +32,7 @@ def found(folder, *names):
 
 @pytest.mark.parametrize("name, clip", [
     ("a.wav", "a.wav"), ("Dog/rec 1.wav", "Dog/rec 1.wav"), ("no extension", "no extension"),
-    ("./a.wav", "./a.wav"), ("Dog/../a.wav", "Dog/../a.wav"),                       # already a path to the file
+    ("./a.wav", "a.wav"), ("Dog/../a.wav", "a.wav"), ("Dog//rec 1.wav", "Dog/rec 1.wav"),       # already paths to files
     ("a", "a.wav"), ("a b", "a b.wav"), ("Dog/rec 1", "Dog/rec 1.wav"), ("v1.5", "v1.5.wav"),
     ("train/a.wav", "a.wav"), ("./train/a.wav", "a.wav"), ("data/audio/a", "a.wav"), ("/home/ann/train/a.wav", "a.wav"),
     ("../train/a.wav", "a.wav"), ("https://example.org/clips/a.wav", "a.wav"),
@@ -72,6 +72,42 @@ def test_a_name_that_fits_two_clips_names_both(folder):
 def test_two_names_of_one_clip_are_refused(folder, names):
     with pytest.raises(TaggingError, match=r"'.*' (are|and '.*' are) the same clip"):
         find_clips(TABLE, folder, names)
+
+
+@pytest.mark.parametrize("names, message", [
+    (["b.wav", "a"], "line 3: 'a' fits 2"), (["b.wav", "c", "d"], "line 3: the csv lists 2 clips that are missing"),
+    (["b.wav", "./b.wav"], "line 3: 'b.wav' and './b.wav' are the same clip"),
+    (["b.wav", "b"], "line 3: 'b.wav' and 'b' are the same clip"),
+    (["../table.csv"], "line 2: '../table.csv' is outside"),
+    (["x" * 300], "line 2: 'xxx"), (["."], "line 2: the csv lists 1 clips")])
+def test_messages_name_the_line(folder, names, message):
+    (folder / "a.flac").touch()
+    table = folder.parent / "table.csv"
+    table.write_text("\n".join(["fname,labels", *(f"{name},A" for name in names)]))
+    with pytest.raises(TaggingError) as caught:
+        find_clips(table, folder, names)
+    assert str(caught.value).startswith(f"{table}, {message}")
+
+
+@pytest.mark.parametrize("form", ["./{}", "../{folder}/{}", "{root}/{folder}/{}", ".//{}", "sub/../{}", "{link}/{}"])
+def test_one_clip_has_one_name_however_its_path_is_written(tmp_path, form):
+    """The order, the folds and the organisers' bad clips depend on the names."""
+    real = tmp_path / "real"
+    (real / "sub").mkdir(parents=True)
+    for name in ("b.wav", "a.wav", "f76181c4.wav"):
+        (real / name).touch()
+    (tmp_path / "linked").symlink_to(real)
+    for folder in (real, tmp_path / "linked"):
+        names = [form.format(name, folder=folder.name, root=tmp_path, link=tmp_path / "linked")
+                 for name in ("b.wav", "f76181c4.wav")]
+        names.append("a.wav")           # some of the names only
+        assert clip_names(folder, names, find_clips(TABLE, folder, names)) == ["b.wav", "f76181c4.wav", "a.wav"]
+
+
+def test_a_link_within_the_folder_keeps_its_own_name(tmp_path):
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "b.wav").symlink_to("a.wav")
+    assert clip_names(tmp_path, ["./b.wav"], find_clips(TABLE, tmp_path, ["./b.wav"])) == ["b.wav"]
 
 
 def test_exact_names_win_and_are_not_searched_for(folder, monkeypatch):

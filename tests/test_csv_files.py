@@ -1,4 +1,7 @@
 """What spreadsheets and pandas add to csv files: it is read right and said once, or refused with the remedy."""
+import bz2
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +55,9 @@ EXCEL = SEMICOLONS.replace(".", ",").replace(",wav", ".wav")
     (EXCEL.encode("cp1252"), ["is not UTF-8 and was read as Windows-1252, with Möwe.", "semicolons", "decimal commas"]),
     (PLAIN.replace("\n", ",,,\n"), ["3 empty columns without a name are ignored."]),
     (PLAIN.replace("1.5", "+1.5E0").replace("20.0", " 20 "), []),
+    (SCORES.rename_axis("fname").reset_index().reset_index(names="Unnamed: 0.1").to_csv(),
+     ["column 1 has no name and numbers the rows.", "column 2 has no name and numbers the rows."]),
+    (PLAIN.encode("utf-32"), ["was read as UTF-32-LE text."]),
 ])
 def test_scores_of_pandas_and_excel_are_read_with_a_note(write, notes, content, said):
     path = write(content)
@@ -74,13 +80,17 @@ def test_true_and_false_are_numbers_in_columns_of_their_own(write, notes):
     ("fname;a\nx;0,5\ny;0.5\n", ["line 2 (x)", "line 3 (y)", "point"]),
     ("fname;a\nx;0.5\ny;0,5\n", ["line 3 (y)", "line 2 (x)", "point"]),
     ("fname;a\nx;1,234\ny;12,500\n", ["line 2 (x)", "thousands"]),
+    ("fname;a;b\nx;1.234;-12.500\ny;567;0\n", ["line 2 (x)", "the points could separate", "four digits"]),
+    ("fname\ta\nx\t567\ny\t1.000\n", ["line 3 (y)", "the points could separate"]),
+    ("fname;a\nx;1.234.567\n", ["line 2 (x)", "'1.234.567'", "no separators of thousands"]),
+    ("fname,a\nx,0.5\u00a0\n", ["line 2 (x)", "not a finite number"]),
     ("fname;a\nx;1,234,567\n", ["line 2 (x)", "'1,234,567'"]),
     ('fname,a\nx,"1,234.5"\n', ["line 2 (x)", "'1,234.5'"]),
     ("fname;a\nx;nan\n", ["line 2 (x)", "'nan'"]),
     ("fname;a\nx;\n", ["line 2 (x)", "''"]),
-    ("fname,,a\nx,7,1\n", ["a column without a name"]),                       # a number, but not in front
-    (",fname,a\n1,x,1\n1,y,1\n", ["a column without a name"]),                # no row numbers: they repeat
-    (",fname,a\n0.5,x,1\n", ["a column without a name"]),
+    ("fname,,a\nx,7,1\n", ["no name for column 2", "'7' in line 2"]),         # a number, but not in front
+    (",fname,a\n1,x,1\n1,y,1\n", ["no name for column 1", "index=False"]),         # no row numbers: they repeat
+    (",fname,a\n0.5,x,1\n", ["no name for column 1", "'0.5' in line 2"]),
     (",a,b\nx,0,1\n", ["no column fname", "Name the first column"]),
 ])
 def test_numbers_that_cannot_be_told_are_refused(write, content, words):
@@ -90,6 +100,58 @@ def test_numbers_that_cannot_be_told_are_refused(write, content, words):
 
 def test_decimal_commas_that_could_be_thousands_are_told_by_the_others(write):
     assert read_scores(write("fname;a\nx;1,234\ny;0,5\n")).a.tolist() == [1.234, 0.5]
+
+
+def test_decimal_points_are_told_by_numbers_that_can_be_nothing_else(write):
+    assert read_scores(write("fname;a\nx;1.234\ny;0.567\n")).a.tolist() == [1.234, 0.567]
+    assert read_scores(write("fname;a\nx;1.234\ny;2.5\n")).a.tolist() == [1.234, 2.5]
+    assert read_scores(write("fname,a\nx,1.234\ny,567\n")).a.tolist() == [1.234, 567]      # commas are no decimals here
+
+
+@pytest.mark.parametrize("content, words", [
+    ('"fname,a,b"\n"x,0,1"\n', ["'fname,a,b'", "Remove these quotes"]),
+    ("", ["it is empty"]), ("<!DOCTYPE html>\n<p>fname</p>\n", ["web page"]),
+    ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ["Git LFS"]),
+    ("My scores\n\nfname;a;b\nx;0;1\n", ["The header is in line 3"]),
+    ("x.wav,0,1\ny.wav,1,0\n", ["already a clip", "Add a header"]),
+    ("name,a\nx,0\n", ["'name, a'", "Rename or add the column"]),
+    ("fname,a,b\nx,0,1\nTotal\n", ["line 3", "1 fields", "remove it"]),
+    ("fname,a,b\nx,0,1\n\x1a", ["line 3", "remove it"]),
+    ("fname,a\nx,0,1\n", ["line 2", "Quote fields that contain commas"]),
+    ("fname,a\n \u00a0,0\n", ["line 2", "the fname is empty"]),
+])
+def test_the_remedy_fits_the_fault_of_the_file(write, content, words):
+    message = refused(read_scores, write(content))
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("content", [gzip.compress(PLAIN.encode()), bz2.compress(PLAIN.encode()), b"PAR1\x15\4\x15\x80",
+                                     b"ARROW1\0\0", b"\x93NUMPY\1\0", b"PK\3\4"])
+def test_binary_files_are_named_as_such(write, content):
+    assert "is a workbook, an archive or another binary file" in refused(read_table, write(content))
+
+
+@pytest.mark.parametrize("word, encoding, shown", [
+    ("Glöckchen", "cp850", "Gl”ckchen"), ("niño", "mac-roman", "ni\u2013o"), ("90°", "cp1252", "90°")])
+def test_the_note_shows_the_characters_that_depend_on_the_encoding(write, notes, word, encoding, shown):
+    read_table(write(f"fname\n{word}\n".encode(encoding)))
+    assert f"with {shown}." in notes()[0]
+
+
+def test_soft_labels_name_the_line(write):
+    message = refused(read_soft_labels, write("fname,Bark,Möwe\na.wav,0,1\nb.wav,0,2\n"), CLASSES)
+    assert "line 3 (b.wav), column Möwe: 2 is not between 0 and 1" in message
+
+
+def test_a_sample_submission_with_row_numbers(write):
+    message = refused(read_header, write("id,fname,Bark,Möwe\n5,a,0,0\n6,b,0,0\n7,c,0,0\n"))
+    assert "the column id numbers the rows" in message
+    assert read_header(write("fname,Bark,Möwe\na,0,1\nb,1,1\nc,0,1\n")) == tuple(CLASSES)
+
+
+def test_an_unknown_label_shows_what_the_classes_are(write):
+    message = refused(read_labels, write("fname,labels\na,Bark\n"), ["/m/0", "/m/1"])
+    assert "'Bark', not one of the 2 classes (/m/0, /m/1)" in message
 
 
 def test_soft_labels_edited_in_a_spreadsheet(write):
@@ -154,7 +216,7 @@ def test_the_classes_of_a_sample_submission_in_other_forms(write):
     for content in (",fname,Bark,Möwe\n0,a,0,0\n1,b,0,0\n", "fname;Bark;Möwe;;\na;0;0;;\n",
                     "\ufefffname,Bark,Möwe\na,0,0\n"):
         assert read_header(write(content)) == read_classes(write(content)) == tuple(CLASSES)
-    assert "without a name" in refused(read_header, write("fname,Bark,,Möwe\na,0,0,0\n"))
+    assert "no name for column 3" in refused(read_header, write("fname,Bark,,Möwe\na,0,0,0\n"))
 
 
 def test_western_text_is_read_as_windows_1252(write):

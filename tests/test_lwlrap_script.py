@@ -30,11 +30,14 @@ def shuffled(frame, seed=7):
 
 def test_truth_as_labels(case, tmp_path):
     truth, scores = case
-    write_labels(tmp_path / "truth.csv", shuffled(truth))
+    write_labels(tmp_path / "truth.csv", truth)
     line = last_line("submission.csv", "--truth", "truth.csv", cwd=tmp_path)
     assert re.fullmatch(r"lwlrap 0\.\d{5}", line)
     out = run("submission.csv", "--truth", "truth.csv", cwd=tmp_path).stdout
-    assert out == f"6 classes, those of sample_submission.csv\n{line}\n"
+    assert out == ("6 classes, those of sample_submission.csv\n"
+                   f"{(~truth.any(axis=1)).sum()} of 40 clips have no label in truth.csv and do not count: "
+                   f"{', '.join(truth.index[~truth.any(axis=1)][:3])} and 4 more\n"
+                   f"classes without a clip in truth.csv: Never heard\n{line}\n")
     assert line == expected_line(truth, scores)
 
 
@@ -70,7 +73,8 @@ def test_per_class_lists_every_class_lowest_first(case, tmp_path):
     truth.to_csv(tmp_path / "truth.csv")
     done = run("submission.csv", "--truth", "truth.csv", "--per-class", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    *lines, last = done.stdout.splitlines()
+    lines = done.stdout.splitlines()
+    last, lines = lines[-1], lines[next(n for n, text in enumerate(lines) if text.split()[0] == "lwlrap"):-1]
     rows = [line.rsplit(maxsplit=3) for line in lines if len(line.split()) > 3]
     table = pd.DataFrame([row[1:] for row in rows], [row[0].strip() for row in rows], ["lwlrap", "weight", "clips"])
     table = table.astype(float)

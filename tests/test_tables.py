@@ -116,10 +116,13 @@ def test_other_alphabets_in_names_of_clips_and_classes(table):
     ("fname,labels\na.wav\n", ["line 2", "1 fields"]),
     ('fname,labels\na.wav,"Bark\n', ["line 2"]),                                                # a quote left open
     ('fname,labels\na.wav,"Bark"s\n', ["line 2"]),
-    ("fname,labels,,\na.wav,Bark,x,\nb.wav,Bark,,y\n", ["columns 3, 4 have no name"]),
+    ("fname,labels,\nb.wav,Bark,\na.wav,Bark,Möwe\n", ["no name for column 3", "'Möwe' in line 3", "Quote"]),
+    ("fname,labels,Unnamed: 2\na.wav,Bark,Möwe\n", ["no name for column 3", "'Möwe' in line 2"]),
+    ("fname,labels,,\na.wav,Bark,x,\nb.wav,Bark,,y\n", ["no name for column 3, 4"]),
     ("fname,tags\na.wav,Bark\n", ["no column labels", "fname, tags"]),
     ("a.wav,Bark\nb.wav,Bark\n", ["no column fname, labels", "a.wav, Bark"]),                   # no header
     ("fname,labels,labels\na.wav,Bark,Bark\n", ["labels twice"]),
+    ("fname,labels,labels.1\na.wav,Bark,Möwe\n", ["labels twice"]),             # how pandas writes it
     ("fname;tags\na.wav;Bark\n", ["no column", "fname;tags"]),
     ("fname;labels\na.wav;Bark;Möwe\n", ["line 2", "3 fields", "Quote fields that contain semicolons"]),
     ("sep=;\nfname,labels\na.wav,Bark\n", ["no column", "fname,labels"]),

@@ -64,6 +64,35 @@ def test_changed_clips_and_labels_are_named(copied, monkeypatch, capsys):
     _, out = call(verify, monkeypatch, capsys, *copied.options("first"))
     assert f"1 clips have other samples: {sound}" in out and silent_end not in out
     assert f"1 clips have other labels: {relabelled}" in out
+    assert out.count("1 of 2 folds") == 1
+
+
+def test_other_labels_are_a_difference_although_weights_and_scores_are_the_same(copied, monkeypatch, capsys):
+    table = pd.read_csv(copied.data / "train_curated.csv")
+    table.assign(labels=table.labels.to_numpy()[::-1]).to_csv(copied.data / "train_curated.csv", index=False)
+    code, out = call(verify, monkeypatch, capsys, *copied.options("first"))
+    assert code == 1 and "clips have other labels" in out.splitlines()[0] and "0 of 2 folds" in out
+
+
+@pytest.mark.parametrize("form", ["./{}", "../train_curated/{}"])
+def test_other_spellings_of_the_names_change_nothing(copied, monkeypatch, capsys, form):
+    table = pd.read_csv(copied.data / "train_curated.csv")
+    table.assign(fname=[form.format(name) if number % 2 else name for number, name in enumerate(table.fname)]).to_csv(
+        copied.data / "train_curated.csv", index=False)
+    code, out = call(verify, monkeypatch, capsys, *copied.options("first"))
+    assert code == 0 and out.count("same") == 2 and "are new" not in out
+
+
+def test_data_without_a_clip_of_a_fold_and_other_classes_are_refused(copied, monkeypatch, capsys):
+    folds = pd.read_csv(copied.stage("first", "curated") / "clips.csv", index_col="fname").fold
+    table = pd.read_csv(copied.data / "train_curated.csv")
+    table[table.fname.map(folds) != 2].to_csv(copied.data / "train_curated.csv", index=False)
+    with pytest.raises(TaggingError, match=r"has no curated clip of fold 2 of .*Use the data of the run"):
+        call(verify, monkeypatch, capsys, *copied.options("first"))
+    sample = pd.read_csv(copied.data / "sample_submission.csv")
+    sample.rename(columns={sample.columns[1]: "Other"}).to_csv(copied.data / "sample_submission.csv", index=False)
+    with pytest.raises(TaggingError, match=r"1 classes missing .*1 classes too many"):
+        call(verify, monkeypatch, capsys, *copied.options("first"))
 
 
 def test_all_runs_are_listed_newest_first(copied, monkeypatch, capsys):

@@ -7,9 +7,10 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from tagging.data.csv_files import say
+from tagging.data.csv_files import open_csv, say
 from tagging.errors import TaggingError, shorten
 from tagging_lite.find import SUFFIXES
 
@@ -27,18 +28,21 @@ def find_clips(table_path: Path, folder: Path, fnames: Iterable[str]) -> list[Pa
             # The folder itself may be a link to another disk, but a clip's name must not point outside it.
             path = (home / fname).resolve()
             if path.is_relative_to(home) and path.is_file() and (folder / fname).is_file():
-                paths[fname] = folder / fname           # resolve() accepts a missing a/..
+                paths[fname] = plain_path(folder, fname)        # resolve() accepts a missing a/..
             elif not path.is_relative_to(home) and os.path.exists(path):     # noqa: PTH110 - False without permission
-                raise TaggingError(f"{table_path}: '{fname}' is outside {folder}. Move the file into the folder.")
+                raise TaggingError(f"{row_of(table_path, fname)}: '{fname}' is outside {folder}. Move the file into "
+                                   "the folder.")
             else:
                 odd.append(fname)
         except (OSError, ValueError, RuntimeError) as error:       # too long, a NUL in it, a link to itself
-            raise TaggingError(f"{table_path}: {fname!r} is no valid file name: {error}. Rename the clip.") from error
+            raise TaggingError(f"{row_of(table_path, fname)}: {fname!r} is no valid file name: {error}. Rename the "
+                               "clip.") from error
     exact: dict[str, str] = {}
     for fname, path in paths.items():
-        other = exact.setdefault(Path(os.path.relpath(path, folder)).as_posix(), fname)
+        other = exact.setdefault(path.relative_to(folder).as_posix(), fname)
         if other != fname:
-            raise TaggingError(f"{table_path}: '{other}' and '{fname}' are the same clip. Remove one of the rows.")
+            raise TaggingError(f"{row_of(table_path, fname)}: '{other}' and '{fname}' are the same clip. Remove one of "
+                               "the rows.")
     if odd:
         fits = find_fits(odd, list_files(folder))
         matched = choose_fits(fits, exact, table_path, f"the clips in {folder}")
@@ -57,11 +61,26 @@ def list_files(folder: Path) -> list[str]:
                   if not path.is_symlink() or (path.is_file() and path.resolve().is_relative_to(home)))
 
 
+def plain_path(folder: Path, fname: str) -> Path:
+    """Return the path of an existing file within the folder, without ./ and .. and also if its name is absolute."""
+    plain = folder / os.path.relpath(folder / fname, folder)
+    if ".." in plain.relative_to(folder).parts or not plain.exists() or not plain.samefile(folder / fname):
+        return folder / (folder / fname).resolve().relative_to(folder.resolve())        # links lead elsewhere
+    return plain
+
+
 def clip_names(folder: Path, fnames: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Return the names of clips in their folder: as in the csv if it names the file, and otherwise as `find_clips`
-    matched them."""
-    return [fname if path == folder / fname else path.relative_to(folder).as_posix()
-            for fname, path in zip(fnames, paths)]
+    """Return the names of clips in their folder, in one spelling, from the names of a csv and their `find_clips`."""
+    return [path.relative_to(folder).as_posix() for _, path in zip(fnames, paths, strict=True)]
+
+
+def row_of(table_path: Path, fname: str) -> str:
+    """Return the table and the line of a clip, for the begin of a message."""
+    with suppress(TaggingError):
+        file = open_csv(table_path)
+        place = file.header.index("fname")
+        return next((f"{table_path}, line {line}" for line, row in file.rows if row[place] == fname), str(table_path))
+    return str(table_path)
 
 
 def describe_missing(table_path: Path, folder: Path, missing: list[str]) -> str:
@@ -69,9 +88,9 @@ def describe_missing(table_path: Path, folder: Path, missing: list[str]) -> str:
     stem = PurePosixPath((split_path(missing[0]) or [""])[-1]).stem.casefold()
     similar = [clip for clip in list_files(folder) if PurePosixPath(clip).stem.casefold() == stem]
     hint = f" Did you mean {shorten(similar, 3)} by {missing[0]}?" if similar else ""
-    return (f"{table_path} lists {len(missing)} clips that are missing on disk: "
-            f"{shorten([str(folder / fname) for fname in missing], 5)}.{hint} Unpack the archive again, or correct or "
-            "remove their rows.")
+    quoted = shorten([f"'{name}'" for name in missing], 5)
+    return (f"{row_of(table_path, missing[0])}: the csv lists {len(missing)} clips that are missing on disk, in "
+            f"{folder}: {quoted}.{hint} Unpack the archive again, or correct or remove their rows.")
 
 
 def adopt_names(names: Sequence[str], clips: Sequence[str], path: Path, what: str) -> list[str]:
@@ -110,12 +129,12 @@ def choose_fits(fits: dict[str, list[str]], exact: dict[str, str], path: Path, w
     name_of = dict(exact)
     for name, found in fits.items():
         if len(found) > 1:
-            raise TaggingError(f"{path}: '{name}' fits {len(found)} of {what}: {shorten(found, 5)}. Write the whole "
-                               "name of the clip.")
+            raise TaggingError(f"{row_of(path, name)}: '{name}' fits {len(found)} of {what}: {shorten(found, 5)}. "
+                               "Write the whole name of the clip.")
         for clip in found:
             if clip in name_of:
-                raise TaggingError(f"{path}: '{name_of[clip]}' and '{name}' are the same clip, {clip}, of {what}. "
-                                   "Remove one of the rows.")
+                raise TaggingError(f"{row_of(path, name)}: '{name_of[clip]}' and '{name}' are the same clip, {clip}, "
+                                   f"of {what}. Remove one of the rows.")
             name_of[clip] = name
     matched = {name: found[0] for name, found in fits.items() if found}
     examples: dict[str, list[str]] = defaultdict(list)

@@ -180,9 +180,13 @@ def read_header(path: Path) -> tuple[str, ...]:
     """Return the classes of a sample submission: its columns after fname.
 
     Raises:
-        TaggingError: as `read_table` and `check_classes`.
+        TaggingError: as `read_table` and `check_classes`; or a column numbers the rows.
     """
-    return check_classes(path, list(read_table(path).columns.drop("fname")))
+    table = read_table(path).drop(columns="fname")
+    for name in table if len(table) > 2 else ():
+        if table[name].str.fullmatch("[0-9]{1,9}").all() and set(table[name].astype(int).diff().dropna()) == {1}:
+            raise TaggingError(f"{path}: the column {name} numbers the rows and is no class. Remove it.")
+    return check_classes(path, list(table))
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:

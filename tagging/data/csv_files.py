@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagging.errors import TaggingError, shorten
+from tagging_lite.find import SUFFIXES
 
 log = logging.getLogger(__name__)
 
 MAX_COLUMNS = 10_000
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-ENCODINGS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+ENCODINGS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
+             codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+BINARY = (b"PK\3\4", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"PAR1",
+          b"ARROW1", b"FEA1", b"\x93NUMPY", b"\x89HDF", b"SQLite", b"%PDF")        # workbooks, archives, tables
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)[,;\t"]*(\r\n|\r|\n|$)', re.IGNORECASE)     # Excel reads and hides it
-NAMELESS = re.compile(r"(Unnamed: \d+)?")       # pandas gives columns without a name such names
+NAMELESS = re.compile(r"(Unnamed: \d+(\.\d+)*)?")       # pandas gives columns without a name such names
 
 # UTF-8 in a file that is not UTF-8 as a whole.
 UTF8_PART = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -68,7 +72,7 @@ def open_csv(path: Path, columns: Sequence[str] = ("fname",)) -> CsvRows:
     separator, start = find_separator(path, text, lambda row: set(columns) <= set(row))
     _, header = next(parse_rows(path, text, separator, start), (0, []))
     names = ["" if NAMELESS.fullmatch(name.strip()) else name.strip() for name in header]
-    check_header(path, names, columns)
+    check_header(path, names, columns, text)
     needed = 1 + max(place for place, name in enumerate(names) if name)     # Excel may leave out empty fields behind
 
     def rows() -> Iterator[tuple[int, list[str]]]:
@@ -77,8 +81,10 @@ def open_csv(path: Path, columns: Sequence[str] = ("fname",)) -> CsvRows:
         for line, row in lines:
             if len(row) != len(names):
                 if len(row) < needed or any(field.strip() for field in row[len(names):]):
+                    remedy = ("Complete the row, or remove it if it is no clip." if len(row) < needed else
+                              f"Quote fields that contain {SEPARATORS.get(separator, repr(separator))}.")
                     raise TaggingError(f"{path}, line {line}: {len(row)} fields where the header has {len(names)}. "
-                                       f"Quote fields that contain {SEPARATORS.get(separator, repr(separator))}.")
+                                       + remedy)
                 row = row[:len(names)] + [""] * (len(names) - len(row))
             yield line, row
 
@@ -90,45 +96,65 @@ def open_csv(path: Path, columns: Sequence[str] = ("fname",)) -> CsvRows:
                    ((line, [row[place] for place in kept]) for line, row in rows()))
 
 
-def check_header(path: Path, names: list[str], columns: Sequence[str]) -> None:
+def check_header(path: Path, names: list[str], columns: Sequence[str], text: str) -> None:
     if len(names) > MAX_COLUMNS:
         raise TaggingError(f"{path} has {len(names)} columns, and at most {MAX_COLUMNS} are read. Check that this "
                            "is the right file.")
     missing = [name for name in columns if name not in names]
     if missing:
-        remedy = "Name the first column" if names and not names[0] else "Rename or add the column"
-        raise TaggingError(f"{path} has no column {shorten(missing)}: its header is '{shorten(names)}'. {remedy}.")
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1 and name)
+        header = f"its header is '{shorten(names)}'" if names else "it is empty"
+        raise TaggingError(f"{path} has no column {shorten(missing)}: {header}. "
+                           f"{explain_header(names, columns, text)}.")
+    repeated = sorted({name for name, count in Counter(names).items() if count > 1 and name} | {
+        name for name in ("fname", "labels") if {name, f"{name}.1"} <= set(names)})      # pandas names the second so
     if repeated:
         raise TaggingError(f"{path}: the header names {shorten(repeated)} twice. Keep one column of each name.")
+
+
+def explain_header(names: list[str], columns: Sequence[str], text: str) -> str:
+    """Return what to do about a file whose first row does not have the `columns`."""
+    if text.lstrip().startswith(("<", "version https://git-lfs")):
+        return "It is a web page or a pointer of Git LFS. Download the file itself"
+    for separator in SEPARATORS:
+        if len(names) == 1 and set(columns) <= set(first_row(names[0], separator)):
+            return "Each row is in quotes as a whole. Remove these quotes"
+        for line, text_line in enumerate(text.splitlines()[:20], 1):
+            if set(columns) <= set(first_row(text_line, separator)):
+                return f"The header is in line {line}. Remove the lines above it"
+    if any(name.lower().endswith(SUFFIXES) for name in names):
+        return "The first row is already a clip. Add a header above it"
+    return "Save it again" if not names else "Rename or add the column" if names[0] else "Name the first column"
 
 
 def find_fillers(path: Path, names: list[str], rows: Iterator[tuple[int, list[str]]]) -> set[int]:
     """Return the columns without a name that have no content: empty ones, and row numbers in front of all others.
 
     Raises:
-        TaggingError: several other columns have no name.
+        TaggingError: another column has no name.
     """
     nameless = {place for place, name in enumerate(names) if not name}
-    filled: set[int] = set()
+    filled: dict[int, str] = {}
     numbers = {place: array("q") for place in range(next(place for place, name in enumerate(names) if name))}
-    for _, row in rows:
-        filled |= {place for place in nameless - filled if row[place].strip()}
+    for line, row in rows:
+        filled |= {place: f"'{row[place]}' in line {line}" for place in nameless - filled.keys()
+                   if row[place].strip()}
         for place in tuple(numbers):
             if re.fullmatch(r"[0-9]{1,18}", row[place].strip()):
                 numbers[place].append(int(row[place]))
             else:
                 del numbers[place]
     index = {place for place, column in numbers.items() if column and len(set(column)) == len(column)}
-    others = sorted(filled - index)
-    if len(others) > 1:
-        raise TaggingError(f"{path}: the columns {shorten([place + 1 for place in others])} have no name. Name them, "
-                           "or remove them.")
+    others = sorted(filled.keys() - index)
+    if others:
+        remedy = ("Remove the column. pandas writes none with index=False, and R with row.names = FALSE."
+                  if others[0] == 0 else "Quote fields that contain separators, or name or remove the column.")
+        raise TaggingError(f"{path}: the header has no name for column {shorten([place + 1 for place in others])}, "
+                           f"which contains {filled[others[0]]}. {remedy}")
     for place in sorted(index):
         say(f"{path}: column {place + 1} has no name and numbers the rows. It is ignored.")
-    if nameless - filled:
-        say(f"{path}: {len(nameless - filled)} empty columns without a name are ignored.")
-    return index | nameless - filled
+    if empty := nameless - filled.keys():
+        say(f"{path}: {len(empty)} empty columns without a name are ignored.")
+    return index | empty
 
 
 def parse_rows(path: Path, text: str, separator: str, start: int = 0) -> Iterator[tuple[int, list[str]]]:
@@ -185,8 +211,9 @@ def read_text(path: Path) -> str:
         content = Path(path).read_bytes()
     except OSError as error:
         raise TaggingError(f"{path} could not be read: {error.strerror}. Check the path.") from error
-    if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
-        raise TaggingError(f"{path} is a workbook or an archive and no csv. Save it as CSV UTF-8.")
+    if content.startswith(BINARY):
+        raise TaggingError(f"{path} is a workbook, an archive or another binary file and no csv. Unpack it, or save it "
+                           "as CSV UTF-8.")
     mark = next((mark for mark in ENCODINGS if content.startswith(mark)), b"")
     encoding = ENCODINGS.get(mark, "utf-8")
     if not mark and len(content) > 1 and (content[0] == 0) != (content[1] == 0):     # the first character is Latin
@@ -216,7 +243,7 @@ def decode_western(path: Path, content: bytes, error: UnicodeDecodeError) -> str
         line = 1 + len(re.findall(rb"\r\n|\r|\n", content[:error.start]))
         raise TaggingError(f"{path}, line {line}: this is not UTF-8 text, and its encoding cannot be told. Save the "
                            "file as UTF-8, in Excel as CSV UTF-8.") from error
-    words = list(dict.fromkeys(word[:30] for word in re.findall(r"\w+", text) if not word.isascii()))
+    words = list(dict.fromkeys(re.findall(r'[^\s,;|"]{0,20}[^\x00-\x7f][^\s,;|"]{0,20}', text)))
     say(f"{path} is not UTF-8 and was read as Windows-1252, with {shorten(words, 3)}. If this is wrong, save the file "
         "as UTF-8.")
     return text

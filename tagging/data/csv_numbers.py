@@ -11,20 +11,20 @@ from tagging.errors import TaggingError
 
 FLAGS = {"true": "1", "false": "0"}
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
-THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")               # 1,234 can be either
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")           # 1,234 and 1.234 can be either
 
 
 class NumberReader:
     """Reads the numbers of a csv file row by row, all in one notation.
 
-    Decimal commas are read if no comma separates the fields and no number has a point. True and False are read in
-    columns that contain nothing else.
+    Decimal commas are read if no comma separates the fields and no number has a point. If all commas or points could
+    also separate thousands, the file is refused. True and False are read in columns that contain nothing else.
     """
 
     def __init__(self, columns: Sequence[str], separator: str):
         self.columns, self.separator = columns, separator
         self.comma = self.point = ""                # where the first number with a comma and with a point is
-        self.decimal = False                        # whether a comma certainly separates decimals, not thousands
+        self.decimal = False                        # whether a comma or point certainly separates decimals
         self.flags: set[int] | None = None          # the columns of True and False
 
     def read(self, fields: list[str], where: str) -> np.ndarray:
@@ -44,10 +44,12 @@ class NumberReader:
                                "numbers and True or False. Write numbers only.")
         for place in flags:
             fields[place] = FLAGS[words[place]]
+        if not self.decimal and self.separator != "," and ("," in text or "." in text):
+            self.decimal = any(("," in field or "." in field) and not THOUSANDS.fullmatch(field.strip())
+                               for field in fields)
         if self.separator != "," and "," in text:
             self.comma = self.comma or where
             found = {field for field in fields if DECIMAL_COMMA.fullmatch(field.strip())}
-            self.decimal = self.decimal or any(not THOUSANDS.fullmatch(field.strip()) for field in found)
             fields = [field.replace(",", ".") if field in found else field for field in fields]
         if "." in text:
             self.point = self.point or where
@@ -60,11 +62,12 @@ class NumberReader:
         """Log the notation.
 
         Raises:
-            TaggingError: the commas could separate decimals or thousands.
+            TaggingError: the commas or points could separate decimals or thousands.
         """
-        if self.comma and not self.decimal:
-            raise TaggingError(f"{self.comma}: the commas could separate decimals or thousands. Write decimals with a "
-                               "point, and no separators of thousands.")
+        if self.separator != "," and (self.comma or self.point) and not self.decimal:
+            raise TaggingError(f"{self.comma or self.point}: the {'commas' if self.comma else 'points'} could separate "
+                               "decimals or thousands. Remove separators of thousands, or write decimals with four "
+                               "digits.")
         if self.comma:
             say(f"{path}: the numbers have decimal commas.")
         if self.flags:
@@ -86,6 +89,7 @@ def read_numbers(fields: Sequence[str], where: str, columns: Sequence[str]) -> n
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
         field = fields[wrong[0]]
-        remedy = "Write decimals with a point." if re.fullmatch(r"[-+0-9.,]+", field) else "Correct the field."
+        remedy = ("Write decimals with a point, and no separators of thousands."
+                  if re.fullmatch(r"[-+0-9.,]+", field) else "Correct the field.")
         raise TaggingError(f"{where}, column {columns[wrong[0]]}: '{field}' is not a finite number. {remedy}")
     return numbers

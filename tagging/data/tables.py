@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tagging.data.csv_files import open_csv
+from tagging.data.clip_names import row_of
+from tagging.data.csv_files import open_csv, say
 from tagging.data.csv_numbers import FLAGS, NumberReader
 from tagging.data.csv_numbers import read_numbers as read_numbers  # other modules import it from here
-from tagging.errors import TaggingError, did_you_mean, shorten
+from tagging.errors import TaggingError, did_you_mean, shorten, spelt
 from tagging.utils.files import atomic
 
 MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>", "#n/a"}      # how tools write a missing label, in any case
@@ -46,9 +47,9 @@ def index_by_fname(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises:
         TaggingError: a name is duplicate or empty.
     """
-    for line, fname in table.fname[table.fname.duplicated() | (table.fname == "")].items():
+    for line, fname in table.fname[table.fname.duplicated() | (table.fname.str.strip() == "")].items():
         first = table.index[table.fname == fname][0]
-        what = (f"duplicate fname '{fname}', first used in line {first}. Remove one of the rows" if fname
+        what = (f"duplicate fname '{fname}', first used in line {first}. Remove one of the rows" if fname.strip()
                 else "the fname is empty. Fill it in or remove the row")
         raise TaggingError(f"{path}, line {line}: {what}.")
     return table.set_index("fname")
@@ -88,7 +89,8 @@ def label_targets(path: Path, table: pd.DataFrame, labels: Sequence[Sequence[str
             remedy = ("Separate the labels by commas" if set(parts) <= set(column) else
                       "Correct the label, or add the class to the class list")
             raise TaggingError(f"{path}, line {line} ({fname}): unknown label '{unknown[0]}', not one of the "
-                               f"{len(classes)} classes.{did_you_mean(unknown[0], classes)} {remedy}.")
+                               f"{len(classes)} classes ({shorten(classes, 3)}).{did_you_mean(unknown[0], classes)} "
+                               f"{remedy}.")
         if len(set(places)) < len(places):
             raise TaggingError(f"{path}, line {line} ({fname}): duplicate label in '{text}'. Remove one of them.")
         targets[row, places] = 1
@@ -124,9 +126,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     """
     file = open_csv(path)
     classes, place = [name for name in file.header if name != "fname"], file.header.index("fname")
-    if not classes or "" in classes:
-        raise TaggingError(f"{path} has a column without a name. Name the column or remove it." if classes else
-                           f"{path} has no column besides fname. Add a column for each class.")
+    if not classes:
+        raise TaggingError(f"{path} has no column besides fname. Add a column for each class.")
     lines, fnames, values, numbers = array("q"), [], array("d"), NumberReader(classes, file.separator)
     for line, row in file.rows:
         fnames.append(row.pop(place))
@@ -148,7 +149,7 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> pd.DataFrame:
     labels = read_scores(path)
     check_same(labels.columns, classes, str(path), "classes", "Each class needs one column.")
     for row, column in np.argwhere((labels.lt(0) | labels.gt(1)).to_numpy())[:1]:
-        raise TaggingError(f"{path} ({labels.index[row]}), column {labels.columns[column]}: "
+        raise TaggingError(f"{row_of(path, labels.index[row])} ({labels.index[row]}), column {labels.columns[column]}: "
                            f"{labels.iat[row, column]:.9g} is not between 0 and 1. Correct the row.")
     return labels[list(classes)]
 
@@ -174,28 +175,49 @@ def read_truth(path: Path, classes: Sequence[str] | None = None, usage: str | No
         0/1, index fname, columns `classes`.
     Raises:
         TaggingError: as `open_csv` and `label_targets`; or the classes differ, a field of a 0/1 table is neither 0 nor
-            1, or no row has that usage.
+            1, the table has both labels and columns of classes, or as `select_usage`.
     """
     table = read_table(path)
+    similar = [name for name in table if name.casefold() in ("label", "labels") and name not in (classes or ())]
+    if similar and "labels" not in table:
+        raise TaggingError(f"{path} has no column labels, but a column {similar[0]}. Rename it to labels.")
     if "labels" in table and "labels" not in (classes or ()):
         labels = [[label for label in split_labels(text) if label in (classes or ()) or not is_missing(label)]
                   for text in table.labels]
         if classes is None:
             classes = sorted({label for found in labels for label in found})
+        both = [name for name in classes if name in table]
+        if both:
+            raise TaggingError(f"{path} has the column labels, and columns for {len(both)} classes: "
+                               f"{shorten(both, 3)}. Remove the column labels or these columns.")
         targets = label_targets(path, table, labels, classes)
     else:
         found = [name for name in table if name not in ("fname", "usage")]
         classes = found if classes is None else classes
         check_same(found, classes, f"{path}: the header", "classes")
         targets = read_marks(path, table, classes)
-    if usage is None:
-        return targets
+    return targets if usage is None else targets[select_usage(path, table, usage)]
+
+
+def select_usage(path: Path, table: pd.DataFrame, usage: str) -> np.ndarray:
+    """Return (rows,) bool: whether the column usage of a truth has this value. Log how many rows have others.
+
+    Raises:
+        TaggingError: no row has it, or the value of a row differs from it in case or blanks only.
+    """
     if "usage" not in table:
-        raise TaggingError(f"{path} has no column usage, so its rows of usage {usage} cannot be selected. "
-                           "Remove --usage.")
+        raise TaggingError(f"{path} has no column usage, so usage {usage} cannot be selected. Remove --usage.")
     if usage not in set(table.usage):
         raise TaggingError(f"{path} has no row with usage {usage}: it has {shorten(sorted(set(table.usage)))}.")
-    return targets[(table.usage == usage).to_numpy()]
+    others = table.usage[table.usage != usage]
+    for line, value in others.items():
+        if value.strip().casefold() == usage.strip().casefold():
+            raise TaggingError(f"{path}, line {line}: the usage '{value}' is almost '{usage}'. Write them alike.")
+    if len(others):
+        counts = [f"{count} {value.strip() or 'without a usage'}" for value, count in others.value_counts().items()]
+        say(f"{path}: {len(table) - len(others)} rows are of usage {usage}. The other rows do not count: "
+            f"{shorten(counts)}.")
+    return (table.usage == usage).to_numpy()
 
 
 def read_marks(path: Path, table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -222,6 +244,6 @@ def check_same(found: Iterable[str], expected: Iterable[str], where: str, what: 
     missing = sorted(set(expected) - set(found))
     extra = sorted(set(found) - set(expected))
     if missing or extra:
-        faults = [f"{len(names)} {what} {word} ({shorten(names, 5)})"
-                  for names, word in ((missing, "missing"), (extra, "too many")) if names]
+        faults = [f"{len(names)} {what} {word} ({shorten(spelt(names, others), 5)})"
+                  for names, others, word in ((missing, extra, "missing"), (extra, missing, "too many")) if names]
         raise TaggingError(f"{where} has {' and '.join(faults)}. {remedy}".rstrip())

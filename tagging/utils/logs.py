@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
+from tagging.errors import visible
+
 EVENTS = "TAGGING_EVENTS"       # environment variable: write events as JSON lines to stdout, and nothing else
 
 
@@ -17,7 +19,7 @@ class PeopleHandler(logging.Handler):
     """Prints each message as a line on stdout. sys.stdout is looked up at each line, because it can be redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
+        print(visible(self.format(record)), flush=True)
 
 
 class EventHandler(logging.Handler):
