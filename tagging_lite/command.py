@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tagging_lite.console import json_text
-from tagging_lite.errors import SoundError, TaggingError, list_notes
+from tagging_lite.errors import SoundError, TaggingError, list_notes, one_line
 from tagging_lite.find import find_sounds
 from tagging_lite.tagger import Tagger, TagResult
 
@@ -53,7 +53,7 @@ def tag_paths(tagger: Tagger, args: argparse.Namespace,
             try:
                 result = tagger.tag_file(path, args.timeline)
             except SoundError as error:
-                faults.append(f"{path}: {error}")
+                faults.append(f"{one_line(path)}: {error}")
                 continue
             notes.append((path, result.notes))
             yield path, result
@@ -77,7 +77,7 @@ def write_text(results: Results, tagger: Tagger, top: int, threshold: float) -> 
         return "  ".join(f"{name} {value:.2f}" for name, value in tagger.top_tags(probabilities, top, threshold)) or "-"
 
     for path, result in results:
-        print(f"{path}  {line(result.probabilities)}", flush=True)
+        print(f"{one_line(path)}  {line(result.probabilities)}", flush=True)
         for second, row in enumerate(() if result.timeline is None else result.timeline):
             print(f"  {second // 60:3}:{second % 60:02}  {line(row)}")
 

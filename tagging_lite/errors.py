@@ -1,4 +1,5 @@
-"""The exceptions of both packages."""
+"""The exceptions of both packages, and how messages list names."""
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -26,5 +27,11 @@ def list_notes(notes: Iterable[tuple[object, Iterable[str]]]) -> list[str]:
 
 def shorten(items: Sequence[object], limit: int = 10) -> str:
     """Join the first `limit` items for a message, and count the others."""
-    shown = ", ".join(map(str, items[:limit]))
+    shown = ", ".join(map(one_line, items[:limit]))
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def one_line(name: object) -> str:
+    """Return a name with escapes for control characters, such as line breaks and those that change a terminal."""
+    return "".join(char.encode("unicode_escape").decode() if unicodedata.category(char) == "Cc" else char
+                   for char in str(name))

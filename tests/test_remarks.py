@@ -27,6 +27,19 @@ def test_equal_remarks_share_a_line():
     assert list_notes([("a", ())]) == []
 
 
+def test_control_characters_in_names_are_shown_as_escapes():
+    assert list_notes([("a\nb.wav", ("one",)), ("\x1b[31m.wav", ("one",))]) == [
+        "note: 2 files: one (a\\nb.wav, \\x1b[31m.wav)"]
+
+
+def test_a_name_with_a_line_break_stays_on_its_line(exported, trained, tmp_path):
+    soundfile.write(tmp_path / "a\nb.wav", noise(8000), RATE)
+    (tmp_path / "c\nd.wav").write_bytes(b"")
+    result = trained.call("tools/tag.py", "--model", exported, tmp_path)
+    assert len(result.out.splitlines()) == 1 and "a\\nb.wav  " in result.out
+    assert "c\\nd.wav: 0 bytes" in result.err
+
+
 def test_the_wave_store_keeps_remarks_and_logs_them_each_time(tmp_path, caplog):
     caplog.set_level(logging.INFO, "tagging")
     write_clips(tmp_path / "clips", {"a.wav": noise(300)})
