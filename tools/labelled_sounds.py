@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,7 @@ def read_csv(path: Path, folder: Path, column: str | None, separator: str = AUTO
     targets = label_targets(path, table, labels, classes)
     note_classes(path, targets)
     paths = find_clips(path, folder, table.fname)
-    names = [PurePosixPath(name).as_posix() for name in clip_names(folder, table.fname, paths)]     # without ./
+    names = clip_names(folder, paths)
     sources = names if column is None else [name if is_missing(source) else source.strip()
                                             for name, source in zip(names, table[column])]
     clips = pd.DataFrame({"original": names, "path": paths, "source": sources})

@@ -69,9 +69,9 @@ def plain_path(folder: Path, fname: str) -> Path:
     return plain
 
 
-def clip_names(folder: Path, fnames: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Return the names of clips in their folder, in one spelling, from the names of a csv and their `find_clips`."""
-    return [path.relative_to(folder).as_posix() for _, path in zip(fnames, paths, strict=True)]
+def clip_names(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the names of clips in their folder, in one spelling, from the paths of `find_clips`."""
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def row_of(table_path: Path, fname: str) -> str:

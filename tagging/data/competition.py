@@ -100,7 +100,7 @@ class Competition:
             table = drop_bad_clips(table)
         paths = find_clips(table_path, folder, table.index)
         # The names of the files, however the csv writes them: the order, the folds and the bad clips depend on them.
-        names = clip_names(folder, table.index, paths)
+        names = clip_names(folder, paths)
         path_of = dict(zip(names, paths))
         table = table.set_axis(pd.Index(names, name="fname"))
         if split == "curated":
