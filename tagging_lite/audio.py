@@ -69,12 +69,13 @@ def load_clip(path: Path, trim: RemoveSilence | None) -> LoadedClip:
         with open_sound(path) as sound:
             if sound.channels != 1:
                 raise SoundError(f"{sound.channels} channels, but a clip must be mono")
-            blocks, count = [], sound.frames or 0
+            blocks, count, decoded = [], sound.frames or 0, 0
             for block in decode(sound) if count <= LONGEST else ():
                 blocks.append(block[:, 0])
-                count = max(count, sum(map(len, blocks)))
-                if count > LONGEST:
+                decoded += len(block)
+                if decoded > LONGEST:
                     break
+            count = max(count, decoded)
             if count > LONGEST:
                 raise SoundError(f"too long: {count} samples, but at most {LONGEST} are allowed")
             wave = concatenate(blocks)

@@ -133,6 +133,15 @@ def test_a_little_endian_au_file_is_checked_too(tmp_path):
         read(tmp_path, content[:-5001])
 
 
+def test_mp3_of_free_format_without_a_header_is_refused(tmp_path):
+    """Its frames give no bit rate and cannot be counted. libsndfile would stop after a seventh of this sound."""
+    bare = without_header(encode(kind="MP3", subtype="MPEG_LAYER_III", rate=48_000, bitrate_mode="CONSTANT"))
+    frames = frames_of(bare)        # of equal length, because the rate needs no padding
+    free = b"".join(frame[:2] + bytes([frame[2] & 0x0D]) + frame[3:] for frame in frames)
+    with pytest.raises(SoundError, match="of free format without a header"):
+        read(tmp_path, free, "a.mp3")
+
+
 def test_a_rare_format_is_read_with_a_remark(tmp_path):
     wave, _, notes = read(tmp_path, encode(kind="NIST"))
     assert np.array_equal(wave, CHIRP) and notes == (UNCHECKED,)

@@ -4,7 +4,6 @@ libsndfile decodes. Where it would take a wrong header for the truth, it gets th
 `chunks` (WAV and its relatives), `mpeg`, `ogg` and `flac`. PyAV, if it is installed, reads the formats that libsndfile
 does not know: see `ffmpeg`.
 """
-import math
 import os
 import stat
 from collections.abc import Iterator
@@ -19,10 +18,10 @@ from tagging_lite.decoding.chunks import find_samples
 from tagging_lite.decoding.containers import is_container
 from tagging_lite.decoding.ffmpeg import open_with_ffmpeg
 from tagging_lite.decoding.flac import flac_streams, is_flac
-from tagging_lite.decoding.mpeg import check_stream, correct_length, read_stream, starts_as_mpeg
+from tagging_lite.decoding.mpeg import MpegStream, check_stream, correct_length, read_stream, starts_as_mpeg
 from tagging_lite.decoding.ogg import ogg_streams
 from tagging_lite.decoding.sndfile import SndfileSound
-from tagging_lite.decoding.views import Data, View, map_file
+from tagging_lite.decoding.views import Data, View, map_file, skip_id3
 from tagging_lite.errors import SoundError
 
 RATES = 1_000, 400_000  # lowest and highest sample rate, Hz
@@ -91,13 +90,14 @@ def find_decoder(file: BinaryIO, data: Data, stack: ExitStack) -> Sound:
     # Not the name: libsndfile would take its suffix for the format, and try a file ._name beside it.
     whole = file.name if os.name == "nt" else file.fileno()
     if starts_as_mpeg(data):
-        return open_mpeg(data, stack, whole)
+        return open_mpeg(data, read_stream(data), stack, whole)
     views: list[View] = []
     notes: list[str] = []
     limit: int | None = None
     samples = find_samples(data)
     if samples and samples.mpeg:
-        return open_mpeg(data[samples.start:samples.start + samples.size], stack)
+        content = data[samples.start:samples.start + samples.size]
+        return open_mpeg(content, read_stream(content), stack)
     if samples:
         views, notes, limit = [samples.view] if samples.view else [], samples.notes, samples.limit
     elif is_flac(data):
@@ -109,26 +109,29 @@ def find_decoder(file: BinaryIO, data: Data, stack: ExitStack) -> Sound:
         sound = SndfileSound(stack, parts or [(whole, limit)], notes)
     except soundfile.LibsndfileError as error:
         # MPEG audio can follow something else, but it can also be a part of a container.
-        if not (samples or is_container(data)) and read_stream(data):
-            return open_mpeg(data, stack)
+        if not (samples or is_container(data)) and (stream := read_stream(data)):
+            return open_mpeg(data, stream, stack)
         return stack.enter_context(open_with_ffmpeg(data, error.error_string, notes))
-    if sound.format == "MP3":           # of free format: the bit rate is in no header
-        sound.tolerance = math.inf
+    start = skip_id3(data)
+    if sound.format == "MP3" and not any(name in data[start:start + 200] for name in (b"Xing", b"Info")):
+        # libsndfile estimates the length, and stops there.
+        raise SoundError("MPEG audio of free format without a header, whose length cannot be told. Convert it, for "
+                         "example with `lame --decode`")
     if sound.format not in CHECKED:
         sound.notes.append(UNCHECKED)
     return sound
 
 
-def open_mpeg(data: Data, stack: ExitStack, whole: str | int | None = None) -> Sound:
+def open_mpeg(data: Data, stream: MpegStream | None, stack: ExitStack, whole: str | int | None = None) -> Sound:
     """Open MPEG audio with its true length, which libsndfile takes from a header or estimates.
 
     Args:
+        stream: of `data`.
         whole: name or descriptor of the file if it is nothing but MPEG audio.
     Raises:
         SoundError: it is cut short, or its sample rate changes.
         soundfile.LibsndfileError: libsndfile does not read it.
     """
-    stream = read_stream(data)
     if stream is None or not stream.runs:
         raise SoundError("unreadable (no MPEG frames)")
     notes, view = check_stream(data, stream), correct_length(data, stream)
