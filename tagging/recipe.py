@@ -10,6 +10,7 @@ from typing import Literal
 from tagging.errors import TaggingError
 
 STAGES = ("noisy", "curated")       # in the order of training
+SOURCE_COLUMN = "source"            # of a training csv: the recording of each clip, where it has one
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class TrainingKnobs:
     fold_count: int = 5                 # Number of folds, each with a model of its own.
     fold_seed: int = 42                 # Seed of the folds. 42 gives the published folds.
     stratified: bool = False            # Keep the class counts of the folds even.
+    source_column: str = SOURCE_COLUMN  # Column of the training csv with the recording of a clip, which no fold splits.
     noisy_share: float = 0.0            # Share of each batch of the curated stage that comes from the noisy set.
     batch_size: int = 64                # Number of clips in a batch.
     weight_decay: float = 0.01          # Weight decay of the optimizer.

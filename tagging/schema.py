@@ -23,7 +23,9 @@ FIRST = {               # knobs that every version has
 }
 ADDED: dict[str, dict] = {               # later knob: (the version that added it, its value in the code before)
     "recipe": {"pooling": ("3ccca79", "mean"), "noisy_share": ("3ccca79", 0.0), "balance": ("84c8f51", False),
-               "view_speeds": ("a506ba5", []), "old_rounding": ("schema 2", False)},    # or True: see ROUNDING
+               "view_speeds": ("a506ba5", []), "old_rounding": ("schema 2", False),     # or True: see ROUNDING
+               # Before, a column with this name was ignored. A resumed run whose folds it changes is refused.
+               "source_column": ("0.2.0", "source")},
     "schedule": {"wave_mix": ("3ccca79", 0.0), "speed": ("159f003", 0.0)},
 }
 RETIRED = {             # knob of a schedule that only matters for training: (the last commit with it, off value)

@@ -14,6 +14,9 @@ def test_clips_of_a_recording_stay_together(shop, listed):
     assert shop.call(TOOL, shop.data, *listed, "--source", "recording").code == 0
     clips = table(shop.data / "clips.csv")
     assert (clips.groupby("source").part.nunique() == 1).all() and clips.source.nunique() == 10
+    curated = table(shop.data / "train_curated.csv")
+    assert len(curated) == (clips.part == "train_curated").sum()
+    assert curated.source.equals(clips.source[curated.index])
     assert set(clips.part) == {"train_curated", "test"}
     told = table(shop.folder / "own.csv")
     for name in ("train_curated.csv", "test_post_competition.csv"):
@@ -35,7 +38,8 @@ def test_an_empty_source_is_a_recording_of_its_own(shop, listed):
     told.recording = ["", " "] * 15
     told.to_csv(shop.folder / "own.csv")
     result = shop.call(TOOL, shop.data, *listed, "--source", "recording")
-    assert "out-of-fold" not in result.out and table(shop.data / "clips.csv").source.nunique() == 30
+    assert "share their source" not in result.out and "source" not in table(shop.data / "train_curated.csv")
+    assert table(shop.data / "clips.csv").source.nunique() == 30
 
 
 def test_equal_samples_tie_their_sources_together(shop, listed):

@@ -3,7 +3,7 @@
     python -m tools.make_competition OUT --folders DIR              a folder for each class: DIR/Dog/rec 1.mp3
     python -m tools.make_competition OUT --csv FILE --clips DIR     fname,labels; fname is a path within DIR
 
-    OUT/train_curated.csv          OUT/train_curated/*.wav
+    OUT/train_curated.csv          OUT/train_curated/*.wav          fname,labels, and source if clips share one
     OUT/sample_submission.csv      OUT/test/*.wav
     OUT/test_post_competition.csv  the truth: fname,labels,usage
     OUT/clips.csv                  fname,part,original,source: the origin of each clip
@@ -104,7 +104,9 @@ def main() -> None:
         clips, targets = clips[good], targets[good]
         groups = join_sources(clips)
         test = choose_test(targets.to_numpy(), groups, split.test_share, split.seed)
-        write_splits(folder, clips.assign(part=np.where(test, "test", "train_curated")), targets.columns)
+        clips = clips.assign(part=np.where(test, "test", "train_curated"),
+                             group=clips.source.iloc[groups].to_numpy())     # the name of the first source of the group
+        write_splits(folder, clips, targets.columns, shared_sources(groups[~test]) > 0)
     print(f"{len(clips)} clips at {rate} Hz: {sum(clips.channels > 1)} were mixed to one channel, "
           f"{sum(clips.rate != rate)} resampled")
     report(args.out, targets, groups, test, [*list_notes(zip(clips.original, clips.notes)), *left_out])
@@ -171,8 +173,17 @@ def join_sources(clips: pd.DataFrame) -> np.ndarray:
         groups = lowest
 
 
-def write_splits(folder: Path, clips: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Write the tables, and move the clips from `folder` into the folders of their splits."""
+def shared_sources(groups: np.ndarray) -> int:
+    """Return the number of clips beyond the first of each group."""
+    return len(groups) - len(set(groups))
+
+
+def write_splits(folder: Path, clips: pd.DataFrame, classes: Sequence[str], with_source: bool) -> None:
+    """Write the tables, and move the clips from `folder` into the folders of their splits.
+
+    Args:
+        with_source: give train_curated.csv a column with the source, which the folds then keep together.
+    """
     for part, rows in clips.groupby("part"):
         (folder / part).mkdir()
         for fname in rows.fname:
@@ -180,7 +191,8 @@ def write_splits(folder: Path, clips: pd.DataFrame, classes: Sequence[str]) -> N
     clips = clips.assign(usage="Private").sort_values("fname")
     curated, test = (clips[clips.part == part] for part in ("train_curated", "test"))
     blank = pd.DataFrame(0, test.fname, classes).reset_index()
-    for name, table in (("train_curated", curated[["fname", "labels"]]), ("sample_submission", blank),
+    columns = ["fname", "labels", *(["source"] if with_source else [])]
+    for name, table in (("train_curated", curated.assign(source=curated.group)[columns]), ("sample_submission", blank),
                         ("test_post_competition", test[["fname", "labels", "usage"]]),
                         ("clips", clips[["fname", "part", "original", "source"]])):
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -199,10 +211,9 @@ def report(out: Path, targets: pd.DataFrame, groups: np.ndarray, test: np.ndarra
     if few:
         print(f"note: these classes have fewer training clips than the {FOLDS} folds: {shorten(few)}. "
               "train_curated.py --stratified distributes them evenly.")
-    shared = sum(~test) - len(set(groups[~test]))
-    if shared:
-        print(f"note: {shared} training clips share their source with another one, and the folds do not keep sources "
-              "together. The out-of-fold scores will be too high. Use the score of the test clips.")
+    if shared := shared_sources(groups[~test]):
+        print(f"note: {shared} training clips share their source with another one. The folds keep the clips of a "
+              "source together, by the column source of train_curated.csv.")
     for line in left_out:
         print(line)
     place = shlex.quote(str(out))

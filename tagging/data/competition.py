@@ -57,6 +57,7 @@ class Clips:
     fnames: pd.Index               # (clips,)
     paths: list[Path]              # (clips,)
     targets: np.ndarray            # (clips, classes) 0/1 or soft labels; (clips, 0) for the test split, which has none
+    sources: np.ndarray | None = None       # (clips,) the recording of each clip, if known. Empty: its own
 
     def __len__(self) -> int:
         return len(self.fnames)
@@ -65,7 +66,7 @@ class Clips:
         """Return the clips at the positions, or of the mask, `keep`."""
         positions = np.arange(len(self))[keep]
         return Clips(self.split, self.csv, self.fnames[positions], [self.paths[i] for i in positions],
-                     self.targets[positions])
+                     self.targets[positions], None if self.sources is None else self.sources[positions])
 
     @property
     def labelled(self) -> bool:
@@ -79,9 +80,11 @@ class Competition:
     layout: Layout
     classes: tuple[str, ...]       # in the submission's order
 
-    def clips(self, split: str) -> Clips:
+    def clips(self, split: str, source_column: str = "") -> Clips:
         """Read and check one split: curated, noisy or test.
 
+        Args:
+            source_column: the column of a training csv with the recording of each clip.
         Raises:
             TaggingError: the csv or the folder is missing or wrong, a label is unknown, or a class has no clip; or as
                 `find_clips`.
@@ -95,18 +98,20 @@ class Competition:
             fnames = index_by_fname(read_table(table_path), table_path).index
             targets = np.zeros((len(fnames), 0), np.uint8)
             return Clips(split, table_path, fnames, find_clips(table_path, folder, fnames), targets)
-        table, _ = read_labels(table_path, self.classes)
+        table, texts = read_labels(table_path, self.classes)
         if split == "curated":
             table = drop_bad_clips(table)
         paths = find_clips(table_path, folder, table.index)
         # The names of the files, however the csv writes them: the order, the folds and the bad clips depend on them.
         names = clip_names(folder, paths)
         path_of = dict(zip(names, paths))
+        sources = texts[source_column][table.index].set_axis(names) if source_column in texts else None
         table = table.set_axis(pd.Index(names, name="fname"))
         if split == "curated":
             table = drop_bad_clips(table)
         table = table.sort_index()      # Kaggle's order; Zenodo's differs, and the folds depend on it
-        clips = Clips(split, table_path, table.index, [path_of[fname] for fname in table.index], table.to_numpy())
+        clips = Clips(split, table_path, table.index, [path_of[fname] for fname in table.index], table.to_numpy(),
+                      None if sources is None else sources[table.index].to_numpy())
         unlabelled = clips.fnames[~clips.targets.any(1)]
         if len(unlabelled):
             say(f"{table_path}: {len(unlabelled)} clips have no label: {shorten(list(unlabelled), 3)}. They are "
@@ -120,14 +125,16 @@ class Competition:
         Raises:
             TaggingError: as `clips`.
         """
-        table_path, folder = (self.root / name for name in self.layout.splits["test"])
-        if not (table_path.exists() and folder.exists()):
-            return
         try:
-            self.clips("test")
+            if self.has("test"):
+                self.clips("test")
         except TaggingError as error:
             raise TaggingError(f"The test clips could not be predicted after the training. {error} To train without "
-                               f"them, rename {folder}.") from error
+                               f"them, rename {self.root / self.layout.splits['test'][1]}.") from error
+
+    def has(self, split: str) -> bool:
+        """Whether the csv and the folder of a split exist."""
+        return all((self.root / name).exists() for name in self.layout.splits[split])
 
     def announce_missing(self, *splits: str) -> None:
         """Log which of `splits` are missing, because later steps need them."""

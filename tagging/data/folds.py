@@ -1,19 +1,23 @@
 """Folds: which clips a model trains on and which it is validated on. Also the choice of a test set."""
+import logging
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from tagging.data.clip_names import adopt_names
 from tagging.data.competition import Clips, Competition
-from tagging.data.tables import read_soft_labels
+from tagging.data.tables import is_missing, read_soft_labels
 from tagging.data.waveforms import WaveStore, open_store
 from tagging.errors import TaggingError, shorten
-from tagging.recipe import Recipe
+from tagging.recipe import SOURCE_COLUMN, Recipe
 from tagging.utils.files import fingerprint
 from tagging_lite.audio import make_trim
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,45 @@ def open_folds(split: str, competition: Competition, recipe: Recipe, cache: Path
     Args:
         skip_bad, sample_rate: as for `open_store`.
     Raises:
-        TaggingError: as `Competition.clips`, `assign_folds` and `open_store`.
+        TaggingError: as `fold_clips` and `open_store`.
     """
-    clips = competition.clips(split)
-    fold_of = pd.Series(assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified),
-                        clips.fnames)
+    clips, folds = fold_clips(split, competition, recipe)
+    fold_of = pd.Series(folds, clips.fnames)
     clips, store = open_store(clips, make_trim(recipe.trim_db), cache, skip_bad=skip_bad, sample_rate=sample_rate)
     competition.check_every_class(clips)
     return FoldedClips(clips, store, fold_of[clips.fnames].to_numpy())
 
 
-def assign_folds(targets: np.ndarray, count: int, seed: int, stratified: bool = False) -> np.ndarray:
+def fold_clips(split: str, competition: Competition, recipe: Recipe) -> tuple[Clips, np.ndarray]:
+    """Read a split and assign its folds. A noisy clip of a curated recording is in the fold of that recording.
+
+    Returns:
+        the clips, and the fold of each: (clips,) from 1.
+    Raises:
+        TaggingError: as `Competition.clips` and `assign_folds`; or the csv has no column with the given name.
+    """
+    clips = competition.clips(split, recipe.source_column)
+    if clips.sources is None and recipe.source_column not in ("", SOURCE_COLUMN):
+        raise TaggingError(f"{clips.csv} has no column {recipe.source_column}. Correct --source-column, or ignore the "
+                           "recordings with --source-column ''.")
+    if clips.sources is not None:
+        clips = replace(clips, sources=np.array([str(path) if is_missing(source) else source.strip()
+                                                 for path, source in zip(clips.paths, clips.sources)]))
+    folds = assign_folds(clips.targets, recipe.fold_count, recipe.fold_seed, recipe.stratified, clips.sources)
+    if clips.sources is None:
+        return clips, folds
+    log.info("%s: the folds keep the %d recordings of the column %s together", clips.csv, len(set(clips.sources)),
+             recipe.source_column)
+    if split == "noisy" and competition.has("curated"):
+        curated, fold_of = fold_clips("curated", competition, recipe)
+        if curated.sources is not None:
+            known = dict(zip(curated.sources, fold_of))
+            folds = np.array([known.get(source, fold) for source, fold in zip(clips.sources, folds)])
+    return clips, folds
+
+
+def assign_folds(targets: np.ndarray, count: int, seed: int, stratified: bool = False,
+                 sources: np.ndarray | None = None) -> np.ndarray:
     """Return the validation fold of each clip, from 1 to `count`.
 
     `KFold(5, shuffle=True, random_state=42)` over the rows of the csv, without the six clips that the organisers named
@@ -102,21 +134,42 @@ def assign_folds(targets: np.ndarray, count: int, seed: int, stratified: bool = 
     Args:
         targets: (clips, classes), 0/1.
         stratified: keep the class counts even. Sechidis et al., "On the stratification of multi-label data", 2011.
+        sources: (clips,) the recording of each clip. Clips of a recording get the same fold, and the counts of classes
+            are as even as that allows, where a clip counts for the rarest of its labels.
     Returns:
         (clips,) int.
     Raises:
-        TaggingError: there are fewer than two folds, or more folds than clips.
+        TaggingError: there are fewer than two folds, or more folds than clips or recordings.
     """
     from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # not at the top: Kaggle's image lacks it
 
     if not 2 <= count <= len(targets):
         raise TaggingError(f"{len(targets)} clips cannot be split into {count} folds. "
                            f"Choose --fold-count between 2 and {len(targets)}.")
-    splitter = (MultilabelStratifiedKFold if stratified else KFold)(count, shuffle=True, random_state=seed)
+    strata = targets
+    if sources is None:
+        splitter = (MultilabelStratifiedKFold if stratified else KFold)(count, shuffle=True, random_state=seed)
+    else:
+        recordings = len(set(sources))
+        if recordings < count:
+            raise TaggingError(f"The clips come from {recordings} recordings, and these cannot be split into {count} "
+                               f"folds. Lower --fold-count, or split recordings with --source-column ''.")
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+        strata = rarest_labels(targets)
+        if np.bincount(strata).max() < count:       # then scikit-learn refuses, and there is nothing to keep even
+            strata = np.zeros_like(strata)
     folds = np.zeros(len(targets), int)
-    for fold, (_, valid) in enumerate(splitter.split(targets, targets), start=1):
-        folds[valid] = fold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")             # a class with fewer clips than folds
+        for fold, (_, valid) in enumerate(splitter.split(targets, strata, sources), start=1):
+            folds[valid] = fold
     return folds
+
+
+def rarest_labels(targets: np.ndarray) -> np.ndarray:
+    """Return the place of the rarest label of each clip, and the number of classes if it has none: (clips,) int."""
+    counts = np.where(targets > 0, targets.sum(0), np.inf)                      # (clips, classes)
+    return np.where((targets > 0).any(1), counts.argmin(1), targets.shape[1])
 
 
 def choose_test(targets: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
