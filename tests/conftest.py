@@ -19,7 +19,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import label_ranking_average_precision_score
 
+from tagging.reporting import sections
 from tools.sample_competition import write_competition
+
+sections.WORST = 2      # clips in a report. Drawing twelve takes most of the time of a small run.
 
 # pytest explains failed assertions in these modules too.
 pytest.register_assert_rewrite("competition_folder", "csv_reader", "downloads", "hostile", "sounds_of_formats")
@@ -66,7 +69,7 @@ class Workshop:
         return self.folder / "models" / run / stage
 
     def call(self, script: str, *words: str) -> Result:
-        """Run one of the four scripts in this process: quicker than a new one, and the same code."""
+        """Run a script or tool in this process: quicker than a new one, and the same code but for `sections.WORST`."""
         out, err, code = io.StringIO(), io.StringIO(), 0
         argv, sys.argv = sys.argv, [script, *map(str, words)]
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
