@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 
+from tagging.baselines.runs import load_fold, predict_fold
 from tagging.cli import parse, run_script
 from tagging.data.competition import open_competition
 from tagging.data.folds import ClipDataset
 from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError
 from tagging.evaluation.ensemble import blend, class_means, fill_rows, fit_weights, nested_blend, write_submission
-from tagging.evaluation.predict import predict_clips
 from tagging.metric import lwlrap
 from tagging.modeling.model import CPU
 from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
@@ -67,7 +67,7 @@ def main() -> None:
     folds_of = {folder: folder.choose_folds(run.folds) for folder in folders}
     for folder, folds in folds_of.items():
         for fold in folds:
-            folder.load_model(fold, competition.classes, CPU)
+            load_fold(folder, fold, competition.classes, CPU)
     truth = folders[0].truth()      # the labels to which a blend is fitted and by which it is scored
     weights, known = blend_out_of_fold(folds_of, truth, ensemble)
     if weights is not None:
@@ -87,12 +87,14 @@ def main() -> None:
         if len(folds) < recipe.fold_count:
             print(f"{folder}: {len(folds)} of {recipe.fold_count} folds")
         tta = recipe.views(run.tta)
-        if tta:
+        if tta and folder.settings()["baseline"]:
+            print(f"{folder}: a baseline has the plain view only")
+        elif tta:
             print(f"{folder}: {tta} views besides the plain one")
         models = []
         for fold in folds:
-            model = folder.load_model(fold, competition.classes, device)
-            models.append(predict_clips(model, clips, tta=tta, progress=f"{folder} fold {fold}"))
+            model = load_fold(folder, fold, competition.classes, device)
+            models.append(predict_fold(model, clips, tta=tta, progress=f"{folder} fold {fold}"))
             print(f"{folder.weights(fold)}  out-of-fold lwlrap {model.metadata.score:.4f}", flush=True)
         predictions.append(blend(models, ensemble.mean))
 

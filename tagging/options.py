@@ -7,7 +7,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes as Flat  # a group of options whose names have no prefix
 
 __all__ = ["CompetitionOption", "DataOptions", "DeviceOption", "Flat", "FoldedRunOptions", "ModelsOption", "RunOptions",
-           "StageOption", "shown_default"]
+           "StageOption", "TruthOptions", "shown_default"]
 
 
 def shown_default(text: str, metavar: str | None = None) -> object:
@@ -26,6 +26,15 @@ class DataOptions(CompetitionOption):
     """Competition and cache."""
     cache: Path = Path("data/cache")        # Folder for the decoded clips. They take as much space as the clips.
     skip_bad_clips: bool = False            # Drop clips that cannot be used, and list their names.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthOptions:
+    """The labels of the test clips."""
+    # Csv with the labels of the test clips.
+    truth: Annotated[Path | None, shown_default("test_post_competition.csv of the data, if it exists", "CSV")] = None
+    # Score only the test clips with this usage, such as Private.
+    usage: Annotated[str | None, shown_default("", "USAGE")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

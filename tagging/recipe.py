@@ -55,12 +55,17 @@ class AugmentationKnobs:
 
 
 @dataclass(frozen=True)
-class TrainingKnobs:
-    """Folds and optimisation."""
+class FoldKnobs:
+    """Folds."""
     fold_count: int = 5                 # Number of folds, each with a model of its own.
     fold_seed: int = 42                 # Seed of the folds. 42 gives the published folds.
     stratified: bool = False            # Keep the class counts of the folds even.
     source_column: str = SOURCE_COLUMN  # Column of the training csv with the recording of a clip, which no fold splits.
+
+
+@dataclass(frozen=True)
+class TrainingKnobs(FoldKnobs):
+    """Folds and optimisation."""
     noisy_share: float = 0.0            # Share of each batch of the curated stage that comes from the noisy set.
     batch_size: int = 64                # Number of clips in a batch.
     weight_decay: float = 0.01          # Weight decay of the optimizer.

@@ -22,22 +22,15 @@ import pandas as pd
 import torch
 
 from tagging.data.competition import Clips
-from tagging.data.tables import (
-    check_same,
-    index_by_fname,
-    label_texts,
-    read_labels,
-    read_scores,
-    read_table,
-    write_scores,
-)
+from tagging.data.tables import index_by_fname, label_texts, read_labels, read_scores, read_table, write_scores
 from tagging.data.waveforms import WaveStore
 from tagging.errors import TaggingError, shorten
 from tagging.metric import lwlrap
-from tagging.modeling.model import Model, load_model
+from tagging.modeling.model import Model, check_classes, load_model
+from tagging.modeling.weights import Savable
 from tagging.provenance import provenance
 from tagging.recipe import Recipe
-from tagging.schema import SCHEMA, commit_of, require_trainable, upgrade_settings
+from tagging.schema import NETWORK_SCHEMA, SCHEMA, commit_of, require_network, require_trainable, upgrade_settings
 from tagging.settings import differences, recipe_from_dict
 from tagging.utils.files import atomic, read_json, write_json
 from tagging.utils.locks import file_lock
@@ -97,7 +90,8 @@ class StageFolder:
         return list(dict.fromkeys(named)) or self.finished_folds()
 
     def begin(self, recipe: Recipe, classes: tuple[str, ...], clips: Clips, store: WaveStore, folds: np.ndarray,
-              source: str, noisy: str | None = None, noisy_labels: Path | None = None) -> None:
+              source: str, noisy: str | None = None, noisy_labels: Path | None = None,
+              baseline: dict | None = None) -> None:
         """Write settings and clips, or check that those of an earlier call are the same.
 
         Args:
@@ -106,6 +100,7 @@ class StageFolder:
             source: the run whose noisy stage gives the initial weights, or "scratch".
             noisy: fingerprint of the noisy clips in the batches of the curated stage.
             noisy_labels: csv with other labels for them. A copy is kept.
+            baseline: the model and its settings, if it is no network.
         Raises:
             TaggingError: the run exists with other settings. The message lists them.
         """
@@ -114,7 +109,7 @@ class StageFolder:
         labels = noisy_labels.read_bytes() if noisy_labels else None
         settings = {"schema": SCHEMA, "recipe": dataclasses.asdict(recipe), "classes": list(classes),
                     "sample_rate": store.sample_rate, "initial_weights": source, "noisy_clips": noisy,
-                    "noisy_labels": hashlib.sha256(labels).hexdigest() if labels else None,
+                    "noisy_labels": hashlib.sha256(labels).hexdigest() if labels else None, "baseline": baseline,
                     "made_by": provenance(clips.csv)}
         with self.lock():
             if not self.settings_path.exists():
@@ -123,7 +118,7 @@ class StageFolder:
                 if labels is not None:
                     with atomic(self.path / "noisy_labels.csv") as temporary:
                         temporary.write_bytes(labels)
-                write_json(self.settings_path, settings)
+                write_json(self.settings_path, settings | {"schema": SCHEMA if baseline else NETWORK_SCHEMA})
                 return
         require_trainable(self.settings(), self)
         found = differences(self.settings(), settings)
@@ -151,30 +146,34 @@ class StageFolder:
         """Load the model of a fold.
 
         Raises:
-            TaggingError: as `tagging.modeling.model.load_model`; or the model was trained on other classes.
+            TaggingError: as `tagging.modeling.model.load_model`; the run is one of a baseline; or the model was trained
+                on other classes.
         """
+        require_network(self.settings(), self)
         record = read_json(self.record(fold), "Train the fold again.")
         model = load_model(self.weights(fold), device, commit_of(record))
-        where = f"{self.weights(fold)}, compared with the competition folder,"
-        check_same(model.metadata.classes, classes, where, "classes", "Use the data that the run was trained on.")
-        if model.metadata.classes != tuple(classes):
-            raise TaggingError(f"{where} has its classes in another order. Use the data that it was trained on.")
+        check_classes(self.weights(fold), model.metadata.classes, classes)
         return model
 
     def load_models(self, folds: Sequence[int], device: torch.device) -> list[Model]:
         """Load the models of the named folds, or of all finished ones.
 
         Raises:
-            TaggingError: no fold is finished, or a named one is not; or as `load_model`.
+            TaggingError: as `require_finished` and `load_model`.
         """
-        classes, finished = tuple(self.settings()["classes"]), self.finished_folds()
+        classes = tuple(self.settings()["classes"])
+        return [self.load_model(fold, classes, device) for fold in self.require_finished(folds)]
+
+    def require_finished(self, folds: Sequence[int]) -> list[int]:
+        """Return the named folds, or all finished ones. Raise a TaggingError if one is not finished, or if none is."""
+        finished = self.finished_folds()
         missing = sorted(set(folds) - set(finished))
         if missing or not finished:
             raise TaggingError(f"{self} has no finished fold {shorten(missing)}".rstrip() + ". Train it first"
                                + (f", or choose among {shorten(finished)}." if finished else "."))
-        return [self.load_model(fold, classes, device) for fold in self.choose_folds(folds)]
+        return self.choose_folds(folds)
 
-    def finish_fold(self, fold: int, model: Model, predictions: pd.DataFrame, record: dict) -> None:
+    def finish_fold(self, fold: int, model: Savable, predictions: pd.DataFrame, record: dict) -> None:
         """Write the files of a finished fold, the record last, and remove the checkpoint."""
         model.save(self.weights(fold))
         write_scores(self.predictions(fold), predictions)

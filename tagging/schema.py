@@ -8,11 +8,13 @@ import copy
 
 from tagging.errors import TaggingError, shorten
 
-SCHEMA = 2              # of settings.json. A file without a number has schema 1: all commits up to 15e5621.
+SCHEMA = 3              # of settings.json. A file without a number has schema 1: all commits up to 15e5621.
+NETWORK_SCHEMA = 2      # is written for networks: versions that read no baselines, schema 3, can read their runs
 REMEDY = "Use the version that wrote it, or train again."
 KINDS = {               # of the other files, oldest first. The last one is written.
     "model": ("audio-tagging 1", "audio-tagging model 1"),
     "checkpoint": ("audio-tagging checkpoint 1", "audio-tagging checkpoint 2"),
+    "baseline": ("audio-tagging baseline 1",),
 }
 STAGES = ("noisy", "curated")
 FIRST = {               # knobs that every version has
@@ -39,7 +41,7 @@ RENAMED = {             # old name: new name
     "state": {"grad_avg": "mean", "sqr_avg": "square"},                         # ef5b68d, of the optimizer
 }
 LATER: dict[str, dict] = {               # keys that older files do not have
-    "settings": {"noisy_clips": None, "noisy_labels": None},                    # 3ccca79, 532bc43
+    "settings": {"noisy_clips": None, "noisy_labels": None, "baseline": None},  # 3ccca79, 532bc43, schema 3
     "made_by": {"files": {}, "date": ""},                                       # 1d1709a, 18b5648
     "scores": {"seconds": None, "peak_memory_mb": {}},                          # 18b5648
 }
@@ -123,6 +125,17 @@ def require_trainable(settings: dict, where: object) -> None:
         raise TaggingError(f"{where} was trained with {name} = {value}. Commit {RETIRED[name.split('.')[-1]][0]} is "
                            "the last one that has this: continue with it, or train another --run. This version can "
                            "only predict with this run.")
+
+
+def require_network(settings: dict, where: object) -> None:
+    """Check that a run is one of a network, from the result of `upgrade_settings`.
+
+    Raises:
+        TaggingError: it is one of a baseline.
+    """
+    if settings["baseline"]:
+        raise TaggingError(f"{where} is a baseline, {settings['baseline']['model']}, and a network is needed here. "
+                           "Choose another --run.")
 
 
 def upgrade_settings(settings: dict, where: object) -> dict:

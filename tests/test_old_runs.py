@@ -12,7 +12,7 @@ import pytest
 from conftest import Workshop
 
 from tagging.errors import TaggingError
-from tagging.schema import SCHEMA, upgrade_knobs, upgrade_model, upgrade_settings
+from tagging.schema import NETWORK_SCHEMA, SCHEMA, upgrade_knobs, upgrade_model, upgrade_settings
 from tagging_lite.onnx import load_onnx
 
 RUNS = Path(__file__).with_name("data") / "runs"
@@ -85,7 +85,7 @@ def test_the_curated_stage_can_start_from_an_old_noisy_stage(old):
     result = shop.train("train_curated.py", "new", "--noisy-run", "tiny", "--folds", "1")
     assert result.code == 0, result.err
     settings = json.loads((shop.stage("new", "curated") / "settings.json").read_text())
-    assert settings["schema"] == SCHEMA and settings["recipe"]["old_rounding"] is True
+    assert settings["schema"] == NETWORK_SCHEMA and settings["recipe"]["old_rounding"] is True
     assert settings["initial_weights"] == "tiny"
     result = shop.call("tools/verify.py", *shop.options("new"))
     assert result.code == 0, result.out + result.err

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tagging.baselines.runs import load_fold, predict_fold
 from tagging.cli import parse, run_script
 from tagging.data.competition import Clips, open_competition
 from tagging.data.folds import ClipDataset, FoldedClips
 from tagging.data.tables import check_same, read_scores
 from tagging.data.waveforms import open_store
 from tagging.errors import TaggingError, shorten
-from tagging.evaluation.predict import predict_clips
 from tagging.metric import lwlrap
 from tagging.options import DataOptions, DeviceOption, Flat, RunOptions
 from tagging.provenance import provenance
@@ -95,8 +95,8 @@ def compare_fold(folder: StageFolder, fold: int, clips: ClipDataset, classes: tu
     """Predict the held-out clips of a fold again."""
     recorded = read_scores(folder.predictions(fold)).reindex(clips.fnames)
     record = read_json(folder.record(fold), "Train the fold again.")
-    model = folder.load_model(fold, classes, device)
-    found = predict_clips(model, clips, progress=f"{folder} fold {fold}")
+    model = load_fold(folder, fold, classes, device)
+    found = predict_fold(model, clips, progress=f"{folder} fold {fold}")
     truth = folder.truth().loc[clips.fnames, list(classes)].to_numpy()
     score = lwlrap(truth=truth, scores=found.to_numpy())
     largest = float(np.abs(found.to_numpy() - recorded.to_numpy()).max())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tagging.data.tables import check_same
 from tagging.errors import TaggingError
 from tagging.modeling.logmel import build_log_mel
 from tagging.modeling.network import build_network
@@ -90,6 +91,17 @@ def network_shapes(recipe: Recipe, classes: tuple[str, ...]) -> dict[str, torch.
     with torch.device("meta"):
         network = build_network(recipe.network, len(classes), recipe.curated.sizes[-1])
     return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def check_classes(path: Path, found: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """
+    Raises:
+        TaggingError: the model in a file was trained on other classes than those of the data, or in another order.
+    """
+    where = f"{path}, compared with the competition folder,"
+    check_same(found, classes, where, "classes", "Use the data that the run was trained on.")
+    if found != tuple(classes):
+        raise TaggingError(f"{where} has its classes in another order. Use the data that it was trained on.")
 
 
 def load_model(path: Path, device: torch.device = CPU, commit: str | None = None) -> Model:

@@ -3,6 +3,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import safetensors
 import torch
@@ -10,6 +11,12 @@ from safetensors.torch import save
 
 from tagging.errors import TaggingError
 from tagging.utils.files import atomic
+
+
+class Savable(Protocol):
+    """A model with a weights file."""
+    def save(self, path: Path) -> None:
+        """Write the weights file."""
 
 
 def write_weights(path: Path, kind: str, tensors: dict[str, torch.Tensor], about: dict) -> None:
@@ -66,7 +73,8 @@ def checksum(tensors: dict[str, torch.Tensor], about: str) -> str:
     digest = hashlib.sha256(about.encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        if value.numel():       # torch has no bytes of an empty tensor
+            digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from tagging.modeling.weights import checksum
 from tagging.provenance import provenance
 from tagging.recipe import Recipe
 from tagging.run import StageFolder
+from tagging.schema import require_network
 from tagging.training import distributed
 from tagging.training.launcher import FoldLauncher
 from tagging.training.loop import OnEpoch, train_model
@@ -53,6 +54,7 @@ def train_stage(stage: str, competition: Competition, folder: StageFolder, recip
             devices, at the end.
     """
     if folder.settings_path.exists():       # older commands had no --old-rounding
+        require_network(folder.settings(), folder)
         recipe = replace(recipe, old_rounding=folder.recipe().old_rounding)
     start = options.start
     folds = choose_folds(stage, recipe, options)

@@ -12,7 +12,8 @@ Result = TypeVar("Result")
 CHUNK = 16      # items in memory for each thread
 
 
-def map_files(function: Callable[[Item], Result], items: Sequence[Item], title: str) -> Iterator[Result]:
+def map_files(function: Callable[[Item], Result], items: Sequence[Item], title: str,
+              count: Callable[[Item], int] = lambda item: 1) -> Iterator[Result]:
     """Call `function` on each item on all cores. Yield the results in the order of the items.
 
     Threads suffice: libsndfile and numpy release the interpreter's lock, and no samples are copied between processes.
@@ -20,11 +21,13 @@ def map_files(function: Callable[[Item], Result], items: Sequence[Item], title: 
 
     Args:
         title: of the progress bar.
+        count: the number of clips in an item.
     """
     threads = available_cores()
     with (ThreadPoolExecutor(threads) as pool,
-          tqdm(total=len(items), desc=title, unit="clip", disable=None) as bar):
+          tqdm(total=sum(map(count, items)), desc=title, unit="clip", disable=None) as bar):
         for first in range(0, len(items), CHUNK * threads):
-            for result in pool.map(function, items[first:first + CHUNK * threads]):
-                bar.update()
+            chunk = items[first:first + CHUNK * threads]
+            for item, result in zip(chunk, pool.map(function, chunk)):
+                bar.update(count(item))
                 yield result
