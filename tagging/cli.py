@@ -4,10 +4,10 @@ import faulthandler
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO, TypeVar
+from typing import Annotated, NoReturn, TextIO, TypeVar, get_type_hints
 
 import tyro
 
@@ -122,8 +122,10 @@ def parse(kind: type[Arguments], description: str) -> Arguments:
 
 
 def parse_training(kind: type[Training], description: str) -> Training:
-    """Parse the command line of a training script. The defaults of the knobs are those of the chosen recipe.
+    """Parse a command line with all knobs. Their defaults are those of the chosen recipe.
 
+    Args:
+        kind: its field `run` has the options of the program itself.
     Raises:
         TaggingError: the recipe is unknown, or a knob is out of its range.
         SystemExit: the command line is wrong, or asks for help.
@@ -131,10 +133,11 @@ def parse_training(kind: type[Training], description: str) -> Training:
     given = words()
     name, recipe = choose_recipe(kind, given)
     asks_help = {"-h", "--help"} & set(given)
-    shown: type = HELP_KINDS[kind] if asks_help else kind
-    run = CuratedRunOptions if kind is TrainCurated else TrainingRunOptions
+    shown: type = HELP_KINDS.get(kind, kind) if asks_help else kind
+    data, run = (get_type_hints(kind)[group] for group in ("data", "run"))
+    required = {field.name: tyro.MISSING for field in fields(run) if field.default is MISSING}
     default = shown(
-        data=DataOptions(data=tyro.MISSING), run=run(run=tyro.MISSING, recipe=name), noisy=recipe.noisy,
+        data=data(data=tyro.MISSING), run=run(**required, recipe=name), noisy=recipe.noisy,
         curated=recipe.curated,
         **{group: knobs(**{knob.name: getattr(recipe, knob.name) for knob in fields(knobs)})
            for group, knobs in GROUPS.items()})

@@ -1,0 +1,1 @@
+"""Look at data, recipe and machine before a training: python -m tools.check."""

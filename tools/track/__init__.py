@@ -1,0 +1,1 @@
+"""Send runs to TensorBoard, Weights & Biases or ClearML: python -m tools.track."""
