@@ -10,6 +10,12 @@ from tagging.errors import TaggingError
 
 log = logging.getLogger(__name__)
 
+QUIET = 3       # seconds of waiting before it is announced
+
+
+class LockedError(TaggingError):
+    """Another process holds the lock."""
+
 
 @contextmanager
 def file_lock(path: Path, busy: str = "") -> Iterator[None]:
@@ -18,7 +24,8 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
     Args:
         busy: the error message if another process holds the lock. With "", wait for that process instead.
     Raises:
-        TaggingError: another process holds the lock and `busy` is given, or the file cannot be locked.
+        LockedError: another process holds the lock, and `busy` is given.
+        TaggingError: the file cannot be locked.
     """
     lock = FileLock(path)
     try:
@@ -27,9 +34,12 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             if busy:
-                raise TaggingError(busy) from None
-            log.info("waiting for another process that holds %s", path)
-            lock.acquire()
+                raise LockedError(busy) from None
+            try:
+                lock.acquire(timeout=QUIET)
+            except Timeout:
+                log.info("waiting for another process that holds %s", path)
+                lock.acquire()
     except OSError as error:
         raise TaggingError(f"{path} could not be written: {error.strerror or error}. Check the free space and the "
                            "permissions of the folder.") from error
