@@ -1,6 +1,7 @@
 """python -m tagging_lite MODEL.onnx PATH..."""
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from tagging_lite.command import add_arguments, tag_paths
@@ -15,7 +16,7 @@ if __name__ == "__main__":
     add_arguments(parser)
     args = parser.parse_args()
     try:
-        sys.exit(tag_paths(load_onnx(args.model), args))
+        sys.exit(tag_paths(partial(load_onnx, args.model), args))
     except TaggingError as error:
         parser.exit(2, f"error: {error}\n")        # code 1: some files could not be tagged
     except BrokenPipeError:         # `| head` has enough lines

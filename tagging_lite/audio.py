@@ -14,6 +14,7 @@ from tagging_lite.decoding.sound import CLIPPED, decode, open_sound
 from tagging_lite.errors import SoundError
 
 LONGEST = 16_000_000    # samples of a clip, 6 minutes at 44.1 kHz; a few kilobytes of flac can contain hours of silence
+SILENCE = 1e-10 * 32768 ** 2    # smallest mean energy of a frame: librosa's floor, for samples of 16 bits
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class RemoveSilence:
         hop = int(self.pad_ms / 1000 * sample_rate)
         if len(wave) < 2 or hop < 1:
             return 0, len(wave)
-        padded = np.pad(wave, self.frame_length // 2, mode="reflect").astype(np.float32)
+        padded = np.pad(wave, self.frame_length // 2, mode="reflect")
         frames = sliding_window_view(padded, self.frame_length)[::hop]                     # (frames, frame_length)
-        energy = np.einsum("ij,ij->i", frames, frames) / (self.frame_length * 32768 ** 2)  # (frames,)
-        decibels = 10 * np.log10(np.maximum(energy, 1e-10))     # librosa's floor
-        loud = np.flatnonzero(decibels > decibels.max() - self.threshold)
+        # Sums of squares of whole numbers are exact in float64. An exported model finds the same frames, see ClipGraph.
+        energy = np.maximum(np.einsum("ij,ij->i", frames, frames, dtype=np.float64), SILENCE * self.frame_length)
+        loud = np.flatnonzero(energy * 10 ** (self.threshold / 10) > energy.max())
         return max(0, int(loud[0] - 1) * hop), min(len(wave), int(loud[-1] + 2) * hop)
 
 
@@ -123,6 +124,27 @@ def read_mono(path: Path, sample_rate: int, longest: float = math.inf,
                 blocks, count = [wave[size:]], max(0, count - size)
         if notes is not None:
             notes += dict.fromkeys([*sound.notes, *([CLIPPED] if resampler.clipped else [])])
+
+
+class Piece(NamedTuple):
+    """Up to `LONGEST` samples of a decoded file."""
+    wave: np.ndarray        # (samples,) int16
+    start: int              # first sample after the silence at the start
+    stop: int               # the one after the last before the silence at the end; `start` if there is no sound
+
+
+def read_pieces(path: Path, sample_rate: int, trim: RemoveSilence | None, longest: float = math.inf,
+                notes: list[str] | None = None) -> Iterator[Piece]:
+    """Read a sound file as `read_mono` does, and find the silence at both ends of each piece.
+
+    Args:
+        trim: None keeps the silence.
+    Raises:
+        SoundError: as `read_mono`.
+    """
+    for wave in read_mono(path, sample_rate, longest, notes):
+        bounds = trim.bounds(wave, sample_rate) if trim else (0, len(wave))
+        yield Piece(wave, *(bounds if has_sound(wave) else (0, 0)))
 
 
 def concatenate(blocks: Iterable[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Find the sound files in folders. All tools use this module, so they read the same files of a folder."""
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,26 +103,43 @@ def search(folder: Path, follow: bool) -> FoundSounds:
     Raises:
         TaggingError: a folder cannot be read.
     """
-    found, pending = FoundSounds(), [folder]
-    while pending:
-        parent = pending.pop()
-        for entry in list_folder(parent):
-            path, is_sound = parent / entry.name, Path(entry.name).suffix.lower() in SUFFIXES
-            if is_leftover(entry.name):
-                if is_sound or is_folder(entry):
-                    found.leave_out(HIDDEN, [path])
-            elif is_folder(entry):
-                if entry.is_symlink() and (not follow or parent != folder or leads_back(entry)):
-                    found.leave_out(LINK, [path])
-                else:
-                    pending.append(path)
-            elif is_sound:
-                found.paths.append(path)        # also a broken link: its error is shown with those of other files
-            else:
-                found.leave_out(explain(entry), [path])
-    for paths in (found.paths, *found.left_out.values()):
-        paths.sort()
+    found = FoundSounds()
+    for reason, path in walk(folder, follow):
+        if reason:
+            found.leave_out(reason, [path])
+        else:
+            found.paths.append(path)
     return found
+
+
+def walk(folder: Path, follow: bool = False) -> Iterator[tuple[str, Path]]:
+    """Yield what is in a folder and its subfolders, sorted by path, in memory for one folder of each level.
+
+    Args:
+        follow: as in `find_sounds`.
+    Yields:
+        the reason why it is not read, "" for sound files, and the path of a file or folder.
+    Raises:
+        TaggingError: a folder cannot be read.
+    """
+    levels = [iter(sorted(list_folder(folder), key=lambda entry: entry.name))]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+            continue
+        path, is_sound = Path(entry.path), Path(entry.name).suffix.lower() in SUFFIXES
+        if is_leftover(entry.name):
+            if is_sound or is_folder(entry):
+                yield HIDDEN, path
+        elif is_folder(entry):
+            if entry.is_symlink() and (not follow or path.parent != folder or leads_back(entry)):
+                yield LINK, path
+            else:
+                levels.append(iter(sorted(list_folder(path), key=lambda inner: inner.name)))
+        else:
+            # Also a broken link to a sound: its error is shown with those of other files.
+            yield "" if is_sound else explain(entry), path
 
 
 def list_folder(folder: Path) -> list[os.DirEntry[str]]:
@@ -158,15 +175,20 @@ def leads_back(entry: os.DirEntry[str]) -> bool:
 
 def explain(entry: os.DirEntry[str]) -> str:
     """Return the reason why a file without one of the `SUFFIXES` is not read."""
-    suffix = Path(entry.name).suffix.lower()
-    if suffix in UNSUPPORTED:
-        return FORMAT
-    if any(UNFINISHED.fullmatch(entry.name, place) for place, letter in enumerate(entry.name) if letter == "."):
-        return COPY
+    reason = explain_name(entry.name)
     try:
-        if not suffix and entry.is_file():      # a pipe would block
+        if reason == OTHER and not Path(entry.name).suffix and entry.is_file():      # a pipe would block
             with open(entry.path, "rb") as file:
                 return NAMELESS if MAGIC.match(file.read(12)) else OTHER
     except OSError:
         pass
+    return reason
+
+
+def explain_name(name: str) -> str:
+    """Return the reason why a file with such a name, without one of the `SUFFIXES`, is not read."""
+    if Path(name).suffix.lower() in UNSUPPORTED:
+        return FORMAT
+    if any(UNFINISHED.fullmatch(name, place) for place, letter in enumerate(name) if letter == "."):
+        return COPY
     return OTHER

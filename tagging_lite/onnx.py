@@ -1,5 +1,8 @@
 """An exported model, run with onnxruntime."""
+import hashlib
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,10 @@ from tagging_lite.decoding.sound import RATES
 from tagging_lite.errors import TaggingError
 from tagging_lite.tagger import ModelInfo, Tagger
 
-KIND = "audio-tagging onnx 3"       # increase the number if older code would misread a newer file
-INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 2": "hearing",      # the metadata key of the ModelInfo by kind
-             "audio-tagging onnx 1": "hearing"}
+KIND = "audio-tagging onnx 4"       # increase the number if older code would misread a newer file
+INFO_KEYS = {KIND: "model_info", "audio-tagging onnx 3": "model_info",      # the metadata key of the ModelInfo by kind
+             "audio-tagging onnx 2": "hearing", "audio-tagging onnx 1": "hearing"}
+CHECKSUM_KEY = "models"             # metadata key of `Tagger.checksum`, since kind 4
 REMEDY = "Write it with `python -m tools.export --run NAME`."
 
 
@@ -25,24 +29,58 @@ def load_onnx(path: Path, threads: int = 0) -> Tagger:
         TaggingError: the file is missing, damaged or of another kind.
     """
     session = open_session(path, threads)
+    metadata = session.get_modelmeta().custom_metadata_map
+    outputs = {output.name: output.shape for output in session.get_outputs()}
     try:
-        metadata = session.get_modelmeta().custom_metadata_map
-        values = {"pooling": "mean"} | json.loads(metadata[INFO_KEYS[metadata["kind"]]])       # kind 1 has none
-        info = ModelInfo(tuple(map(str, values["classes"])), int(values["sample_rate"]), int(values["window"]),
-                         float(values["overlap"]), float(values["trim_db"]), str(values["pooling"]))
-        outputs = {output.name: output.shape for output in session.get_outputs()}
-        if not (RATES[0] <= info.sample_rate <= RATES[1] and info.window > 0 and 0 <= info.overlap < 1
-                and info.trim_db >= 0 and info.pooling in ("mean", "maximum")
-                and outputs["logits"][-1] == len(info.classes)):
-            raise ValueError(info)
+        info = parse_info(metadata[INFO_KEYS[metadata["kind"]]])
+        if outputs["logits"][-1] != len(info.classes):
+            raise ValueError(f"{len(info.classes)} classes, but {outputs['logits'][-1]} logits")
     except (LookupError, TypeError, ValueError) as error:
         raise TaggingError(f"{path} has invalid metadata ({error!r}). {REMEDY}") from error
+    # Since kind 4 the model trims clips. These windows are to stay as they are, which a negative number requests.
+    options = {"trim_db": np.array(-1, np.float32)} if session.get_overridable_initializers() else {}
+
+    def run(waves: np.ndarray, *names: str) -> list[np.ndarray]:
+        return session.run(list(names), {"waves": waves.astype(np.float32) / 32768} | options)
 
     def logits(waves: np.ndarray) -> np.ndarray:
         """(windows, samples) int16 -> (windows, models, classes)."""
-        return session.run(["logits"], {"waves": waves.astype(np.float32) / 32768})[0]
+        return run(waves, "logits")[0]
 
-    return Tagger(info, logits)
+    def features(waves: np.ndarray) -> np.ndarray:
+        """(windows, samples) int16 -> (windows, models, classes + features)."""
+        return np.concatenate(run(waves, "logits", "features"), -1)
+
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Tagger(info, logits, features if "features" in outputs else None,
+                  checksum=metadata.get(CHECKSUM_KEY, ""), file_sha256=digest)
+
+
+def format_info(info: ModelInfo) -> str:
+    """Return a ModelInfo as JSON, which has no infinite numbers: the threshold of a class without tags is null."""
+    return json.dumps(asdict(info) | {"thresholds": [value if math.isfinite(value) else None
+                                                     for value in info.thresholds]})
+
+
+def parse_info(text: str) -> ModelInfo:
+    """Read what `format_info`, or an earlier version, wrote.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is invalid.
+    """
+    values = {"pooling": "mean", "thresholds": [], "precisions": []} | json.loads(text)     # kind 1 has no pooling
+    info = ModelInfo(
+        tuple(map(str, values["classes"])), int(values["sample_rate"]), int(values["window"]), float(values["overlap"]),
+        float(values["trim_db"]), str(values["pooling"]),
+        tuple(math.inf if value is None else float(value) for value in values["thresholds"]),
+        tuple(tuple((float(precision), float(threshold)) for precision, threshold in pairs)
+              for pairs in values["precisions"]))
+    if not (RATES[0] <= info.sample_rate <= RATES[1] and info.window > 0 and 0 <= info.overlap < 1 and info.trim_db >= 0
+            and info.pooling in ("mean", "maximum")
+            and {len(info.thresholds), len(info.precisions)} <= {0, len(info.classes)}):
+        raise ValueError(info)
+    return info
 
 
 def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:

@@ -7,10 +7,11 @@ import re
 from unicodedata import east_asian_width
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from tagging_lite.fonts import set_fonts
 
@@ -20,10 +21,15 @@ LONGEST_NAME = 44       # characters of a name in a figure; a Chinese one counts
 TICKS = 200, 500, 1000, 2000, 5000, 10_000, 20_000     # Hz
 
 
+def printable(name: str) -> str:
+    """Replace the bytes of a name that are not UTF-8, which no page and no font can show."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", name)
+
+
 def shorten_name(name: str, limit: int = LONGEST_NAME) -> str:
     """Cut a name to the width of `limit` Latin letters, with an ellipsis at its end. Replace bytes that are not UTF-8.
     """
-    name = re.sub("[\ud800-\udfff]", "\ufffd", name)
+    name = printable(name)
     ends = np.cumsum([1 + (east_asian_width(character) in "FW") for character in name])
     return name if not name or ends[-1] <= limit else name[:np.searchsorted(ends, limit - 1, "right")] + "…"
 
@@ -91,6 +97,38 @@ def log_mel_figure(wave: np.ndarray, sample_rate: int, title: str = "") -> Figur
     return figure
 
 
+def frequency_ticks(sample_rate: int) -> list[tuple[float, str]]:
+    """Return the ticks of the frequency axis of a spectrogram: its height in percent, and Hz as text."""
+    low, high = hertz_to_mel([20, min(20_000, sample_rate / 2)])
+    return [(round(100 * float((hertz_to_mel(hertz) - low) / (high - low)), 2), f"{hertz:,} Hz") for hertz in TICKS
+            if low <= hertz_to_mel(hertz) <= high]
+
+
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """Return at most `count` round numbers from `low` to `high`, at equal distances."""
+    if not high > low:
+        return [low]
+    power = 10.0 ** np.floor(np.log10((high - low) / count))
+    steps = [power * factor for factor in (1, 2, 2.5, 5, 10, 20)]
+    step = next(step for step in steps if np.floor(high / step + 1e-9) - np.ceil(low / step - 1e-9) + 1 <= count)
+    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
+    return [round(number * step, 10) for number in range(first, last + 1)]
+
+
+def spectrogram_png(wave: np.ndarray, sample_rate: int) -> bytes:
+    """Draw a log-mel spectrogram without axes as the content of a PNG file: a pixel for each window and each filter.
+
+    Args:
+        wave: (samples,) int16, not empty.
+        sample_rate: Hz.
+    """
+    decibels, _ = log_mel(wave, sample_rate)
+    colours = colormaps["magma"]((decibels[::-1] + 80) / 80, bytes=True)[..., :3]          # (MELS, columns, 3)
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(colours)).save(content, "png", compress_level=1)
+    return content.getvalue()
+
+
 def bars_figure(tags: list[tuple[str, float]], title: str = "") -> Figure:
     """Draw probabilities as bars in the given order, the first at the top.
 
@@ -107,26 +145,6 @@ def bars_figure(tags: list[tuple[str, float]], title: str = "") -> Figure:
     axes.set(xlim=(0, 1.08), xlabel="Probability")
     axes.set_title(shorten_name(title, 70), parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def timeline_figure(timeline: np.ndarray, classes: tuple[str, ...], top: int = 8) -> Figure:
-    """Draw the probabilities of the tags with the highest peaks over time.
-
-    Args:
-        timeline: (seconds, classes).
-        top: number of tags, at most.
-    """
-    shown = np.argsort(-timeline.max(0), kind="stable")[:top]
-    figure = Figure((8, 1 + 0.3 * len(shown)), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(timeline[:, shown].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest",
-                        extent=(0, len(timeline), len(shown) - 0.5, -0.5))
-    axes.set_yticks(range(len(shown)), [shorten_name(classes[place]) for place in shown], parse_math=False)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: f"{int(second) // 60}:{int(second) % 60:02}"))
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))   # AutoLocator's steps
-    axes.set(xlabel="Time (minutes:seconds)", title=f"Top {len(shown)} tags over time")
-    figure.colorbar(image, label="Probability", pad=0.01)
     return figure
 
 

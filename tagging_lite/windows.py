@@ -1,6 +1,5 @@
 """Positions of the windows of a clip, for prediction and for exported models."""
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 
 def place_windows(lengths: np.ndarray, size: int, overlap: float, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +37,11 @@ def cut_windows(wave: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
     Returns:
         (windows, size), of the dtype of `wave`.
     """
-    return sliding_window_view(np.pad(wave, size), size)[starts + size]
+    windows = np.zeros((len(starts), size), wave.dtype)
+    for window, start in zip(windows, starts):      # copies only these samples, and `wave` can be much longer
+        inside = wave[max(start, 0):max(start + size, 0)]
+        window[max(-start, 0):][:len(inside)] = inside
+    return windows
 
 
 def second_windows(samples: int, size: int, sample_rate: int) -> np.ndarray:

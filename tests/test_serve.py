@@ -1,47 +1,20 @@
 """The HTTP service, over a real socket."""
 import json
-import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import soundfile
 from conftest import ROOT
+from serving import ask, serving, sound
 
 from tagging.data.tables import read_scores
 
 LIMITS = ["--max-megabytes", "1", "--max-seconds", "20", "--max-wait", "3"]
-
-
-@contextmanager
-def serving(command, folder):
-    """Start a service, wait until it answers, and yield its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with open(folder / "log.txt", "w") as log:
-        process = subprocess.Popen([*command, "--port", str(port)], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        for _ in range(600):
-            try:
-                ask(port, "/health")
-                break
-            except urllib.error.URLError:
-                assert process.poll() is None, (folder / "log.txt").read_text()
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +35,6 @@ def port(exported, tmp_path_factory):
     with serving([sys.executable, *command[1:], *LIMITS], folder) as port:
         yield port
         assert "Traceback" not in (folder / "log.txt").read_text()
-
-
-def ask(port, path, body=None):
-    """Send a request. Return status, content type and body of the answer."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.headers["content-type"], answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers["content-type"], error.read()
-
-
-def sound(seconds, rate=16_000, format="WAV", channels=1):
-    wave = np.random.default_rng(0).normal(0, 0.1, (round(seconds * rate), channels))
-    with open(os.memfd_create("sound"), "w+b") as file:
-        soundfile.write(file, wave, rate, format=format)
-        file.seek(0)
-        return file.read()
 
 
 def test_the_health_check_of_the_image_passes(port):
@@ -143,7 +98,7 @@ def test_hostile_uploads_get_an_error_message(port, path, body, status, words):
 
 @pytest.mark.parametrize("path, body, status", [
     ("/tags?top=0", b"x", 422), ("/tags?threshold=nan", b"x", 422), ("/tags?top=many", b"x", 422), ("/tags", None, 405),
-    ("/../../etc/passwd", None, 404), ("/docs", None, 404)])
+    ("/../../etc/passwd", None, 404), ("/redoc", None, 404)])
 def test_other_requests_are_rejected(port, path, body, status):
     assert ask(port, path, body)[0] == status
 

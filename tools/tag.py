@@ -9,18 +9,20 @@ left out of a folder, such as hidden files and links to folders, is listed there
 """
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg, create_mutex_group
 
 from tagging.cli import parse, run_script
-from tagging.errors import TaggingError
 from tagging.options import DeviceOption, Flat, StageOption, shown_default
-from tagging_lite.command import tag_paths
+from tagging_lite.archive.run import DEFAULT_PART
+from tagging_lite.command import FORMATS, HELP, tag_paths
 from tagging_lite.tagger import Tagger
+from tagging_lite.thresholds import HELP as THRESHOLD_HELP
+from tagging_lite.thresholds import parse_threshold
 
 MODEL = create_mutex_group(required=True, title="run or exported model")
 
@@ -37,31 +39,53 @@ class TagRunOptions(DeviceOption, StageOption):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """Further sounds."""
+    # `list` would hide the type in this class.
+    list_file: Annotated[str | None, arg(name="list", help=HELP["list"]), shown_default("", "FILE")] = None
+    null: Annotated[bool, arg(help=HELP["null"])] = False
+    shard: Annotated[str | None, arg(help=HELP["shard"]), shown_default("", "N/M")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """The tags that are printed."""
+    """The tags that are printed or written."""
     top: int = 5                            # Largest number of tags of a file.
-    threshold: float = 0.0                  # Smallest probability of a tag, from 0 to 1.
+    threshold: Annotated[str, arg(help=THRESHOLD_HELP)] = "0"
     timeline: bool = False                  # Also print the tags of each second.
-    format: Literal["text", "csv", "json"] = "text"     # Format of the output.
+    format: Annotated[Literal[FORMATS] | None, arg(help=HELP["format"]),         # type: ignore[valid-type]
+                      shown_default("text, and parquet with --out", f"{{{','.join(FORMATS)}}}")] = None
+    out: Annotated[Path | None, arg(help=HELP["out"]), shown_default("", "DIR")] = None
+    embeddings: Annotated[bool, arg(help=HELP["embeddings"])] = False
+    part: Annotated[int, arg(help=HELP["part"])] = DEFAULT_PART
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedOptions:
+    """How it is computed."""
+    workers: Annotated[int | None, arg(help=HELP["workers"]),
+                       shown_default("one for each core, and none for a few files", "INT")] = None
+    ray: Annotated[str | None, arg(help=HELP["ray"]), shown_default("", "ADDRESS")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
     """tools.tag."""
-    paths: Annotated[Positional[tuple[Path, ...]], arg(
-        metavar="PATH...", help="Sound files, and folders of sound files.", help_behavior_hint="(required)")] = ()
+    paths: Annotated[Positional[tuple[str, ...]], arg(
+        metavar="PATH...", help="Sound files; folders, zip and tar archives of sound files; or URLs of them.",
+        help_behavior_hint="(default: those of --list)")] = ()
     run: Flat[TagRunOptions]
+    sounds: Flat[ListOptions]
     output: Flat[OutputOptions]
+    speed: Flat[SpeedOptions]
 
 
 def main() -> None:
     args = parse(Tag, __doc__)
-    if not args.paths:
-        raise TaggingError("There is nothing to tag. Name one or more sound files or folders.")
-    tagger = load_exported(args.run.model) if args.run.model else load_run(args.run)
-    # On a terminal, the printed lines are the progress.
-    sys.exit(tag_paths(tagger, Namespace(paths=list(args.paths), **vars(args.output)),
-                       lambda paths: tqdm(paths, unit="file", disable=sys.stdout.isatty() or None)))
+    load = partial(load_exported, args.run.model) if args.run.model else partial(
+        load_run, args.run, thresholds=bool(parse_threshold(args.output.threshold)[0]))
+    sys.exit(tag_paths(load, Namespace(paths=list(args.paths), **vars(args.sounds), **vars(args.output),
+                                       **vars(args.speed))))
 
 
 def load_exported(path: Path) -> Tagger:
@@ -69,12 +93,15 @@ def load_exported(path: Path) -> Tagger:
     return load_onnx(path)
 
 
-def load_run(options: TagRunOptions) -> Tagger:
-    from tagging.evaluation.predict import make_tagger
+def load_run(options: TagRunOptions, thresholds: bool = False) -> Tagger:
+    """Load the models of a run, with `thresholds` also those of its out-of-fold predictions."""
+    from tagging.baselines.runs import load_tagger
+    from tagging.evaluation.thresholds import add_thresholds
     from tagging.run import stage_folder
     from tagging.utils.devices import choose_device
     folder = stage_folder(options.models, options.run or "", options.stage)
-    return make_tagger(folder.load_models(options.folds, choose_device(options.device)))
+    tagger = load_tagger(folder, options.folds, choose_device(options.device))
+    return replace(tagger, info=add_thresholds(tagger.info, folder, options.folds)) if thresholds else tagger
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Clips -> logits and probabilities, through evenly placed windows of the plain clip or of augmented views."""
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -141,4 +142,24 @@ def make_tagger(models: Sequence[Model]) -> Tagger:
         batch = torch.from_numpy(waves).to(models[0].device)
         return torch.stack([model(batch) for model in models], 1).cpu().numpy()
 
-    return Tagger(model_info(models[0]), logits)
+    @torch.inference_mode()
+    def features(waves: np.ndarray) -> np.ndarray:
+        """(windows, samples) int16 -> (windows, models, classes + features)."""
+        batch, values = torch.from_numpy(waves).to(models[0].device), []
+        for model in models:
+            found = model.network.features(model.resize(model.images(batch)))               # (windows, features)
+            values.append(torch.cat([model.network.head(found), found], 1))
+        return torch.stack(values, 1).cpu().numpy()
+
+    device = models[0].device.type
+    return Tagger(model_info(models[0]), logits, features, batch=BATCH.get(device, BATCH["cpu"]),
+                  device=device, checksum=models_checksum(models))
+
+
+def models_checksum(models: Sequence[Model]) -> str:
+    """Return a SHA-256 that identifies the models of a run, from their heads: no two trainings end with the same."""
+    digest = hashlib.sha256()
+    for model in models:
+        for values in model.network.head.state_dict().values():
+            digest.update(values.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -29,11 +29,14 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 1, height, width) -> logits (batch, classes), float32."""
+        return self.head(self.features(images))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 1, height, width) -> the input of the head (batch, features), float32."""
         if images.device.type == "cuda":
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bf16(images.device)):
-            features = self.body(images)                                                    # (batch, features)
-        return self.head(features.float())
+            return self.body(images).float()
 
 
 def build_network(name: str, classes: int, image_size: int) -> Classifier:
