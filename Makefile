@@ -19,17 +19,30 @@ RUN := demo
 	@touch $@
 
 demo: .venv/installed clean-demo
-	$(BIN)/python -m tools.sample_competition $(DATA)
-	$(BIN)/python train_noisy.py --data $(DATA) --run $(RUN) --recipe smoke
-	$(BIN)/python train_curated.py --data $(DATA) --run $(RUN)
-	$(BIN)/python predict.py --data $(DATA) --run $(RUN) --stage noisy
-	$(BIN)/python predict.py --data $(DATA) --run $(RUN)
-	@echo; echo "On the test clips: stage 1 alone, then both stages"
+	@echo "step 1 of 6: write a small competition with synthetic clips -> $(DATA)/"
+	@$(BIN)/python -m tools.sample_competition $(DATA)
+	@echo; echo "step 2 of 6: train stage 1, five folds on the noisy clips -> models/$(RUN)/noisy/"
+	@$(BIN)/python train_noisy.py --data $(DATA) --run $(RUN) --recipe smoke
+	@echo; echo "step 3 of 6: train stage 2, five folds on the curated clips -> models/$(RUN)/curated/"
+	@$(BIN)/python train_curated.py --data $(DATA) --run $(RUN)
+	@echo; echo "step 4 of 6: predict the test clips with stage 1 alone -> submissions/$(RUN)-noisy.csv"
+	@$(BIN)/python predict.py --data $(DATA) --run $(RUN) --stage noisy
+	@echo; echo "step 5 of 6: predict the test clips after both stages -> submissions/$(RUN).csv"
+	@$(BIN)/python predict.py --data $(DATA) --run $(RUN)
+	@echo; echo "step 6 of 6: score both on the test clips"
+	@echo "stage 1 alone:"
 	@$(BIN)/python lwlrap.py submissions/$(RUN)-noisy.csv --truth $(DATA)/test_post_competition.csv
+	@echo "both stages:"
 	@$(BIN)/python lwlrap.py submissions/$(RUN).csv --truth $(DATA)/test_post_competition.csv
-	@echo; echo "weights, logs, out-of-fold predictions and scores: models/$(RUN)/"
-	@echo "submission: submissions/$(RUN).csv"
-	@echo "next:"
+	@echo; echo "The demo is complete. It wrote:"
+	@echo "  models/$(RUN)/report.html                 the report: scores, errors and settings; open it in a browser"
+	@echo "  models/$(RUN)/noisy/, models/$(RUN)/curated/    weights, logs, out-of-fold predictions and scores"
+	@echo "  submissions/$(RUN).csv                    probabilities of the test clips, and $(RUN)-noisy.csv of stage 1"
+	@echo; echo "Look at the run and tag sounds on a page, until Ctrl-C:"
+	@echo "  $(BIN)/python -m tools.app --run $(RUN) --data $(DATA)"
+	@echo "Tag files on the command line:"
+	@echo "  $(BIN)/python -m tools.tag --run $(RUN) $(DATA)/test"
+	@echo "Train on the competition:"
 	@echo "  $(BIN)/python -m tools.download data/fsdkaggle2019"
 	@echo "  $(BIN)/python train_noisy.py --data data/fsdkaggle2019 --run first"
 	@echo "  $(BIN)/python train_curated.py --data data/fsdkaggle2019 --run first"

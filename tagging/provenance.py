@@ -1,4 +1,4 @@
-"""Where a result comes from: command, commit, versions, and hashes of files."""
+"""Where a result comes from: command, date, commit, versions, and hashes of files."""
 import hashlib
 import platform
 import shlex
@@ -32,3 +32,14 @@ def git(*words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def show_date(date: str) -> str:
+    """Return a recorded date as people write it: 2026-11-25T20:34:19+00:00 -> 25 Nov 2026, 20:34.
+
+    The time is that of the machine that wrote it.
+    """
+    if not date:        # runs before 18b5648
+        return "-"
+    time = datetime.fromisoformat(date)
+    return f"{time.day} {time:%b %Y, %H:%M}"

@@ -111,7 +111,7 @@ def test_a_noisy_clip_of_a_curated_recording_is_in_its_fold(sample, tmp_path, ca
     fold = dict(zip(curated.sources, fold_of))
     shared = [source in fold for source in noisy.sources]
     assert sum(shared) == 45 and all(fold.get(source, one) == one for source, one in zip(noisy.sources, noisy_fold_of))
-    with pytest.raises(TaggingError, match="train_curated.csv has no column recording. Correct --source-column"):
+    with pytest.raises(TaggingError, match=r"train_curated\.csv has no column recording\. Correct --source-column"):
         fold_clips("curated", competition, replace(recipe, source_column="recording"))
     without = replace(recipe, source_column="")
     assert fold_clips("curated", competition, without)[0].sources is None

@@ -12,8 +12,11 @@ from tagging.recipe import NAMED_RECIPES
 
 SCRIPTS = ["train_noisy.py", "train_curated.py", "predict.py", "lwlrap.py"]
 TOOLS = [f"tools/{name}.py" for name in (
-    "benchmark/__main__", "download/__main__", "fastaudio_parity/__main__", "app", "eda", "export", "kaggle_kernel",
-    "make_competition", "publish", "relabel", "runs", "sample_competition", "tag", "verify")]
+    "benchmark/__main__", "check/__main__", "download/__main__", "fastaudio_parity/__main__", "track/__main__", "app",
+    "benchmark_archive",
+    "baseline", "drift", "eda", "export", "kaggle_kernel", "learning_curve", "make_competition", "publish", "relabel",
+    "runs", "sample_competition", "search", "similar",
+    "tag", "verify")]
 HINT = re.compile(r" ?\((default: [^()]*(\([^()]*\))?[^()]*|required|repeatable)\)")
 
 
@@ -70,6 +73,7 @@ def test_help_explains_every_option_in_full_sentences(helped, script):
     name = script.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
     expected = f"python -m {name}" if script in TOOLS else f"python {script}"
     assert re.match(rf"usage: {re.escape(expected)}(?= |$)", text, re.MULTILINE), text.splitlines()[0]
+    assert not re.search(r"\bNone\b|(?<![\w.])/(home|root|tmp|usr|work)/", text)
     options = options_of(text)
     assert options.pop("-h, --help") == "show this help message and exit"       # tyro's own line
     assert options

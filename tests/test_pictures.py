@@ -1,18 +1,15 @@
 """The figures of a sound and of its tags."""
-import numpy as np
+import io
 
-from tagging_lite.pictures import bars_figure, log_mel_figure, timeline_figure
+import numpy as np
+import pytest
+from PIL import Image
+
+from tagging_lite.pictures import bars_figure, frequency_ticks, log_mel_figure, spectrogram_png
 
 
 def row_names(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
-
-
-def test_the_timeline_shows_the_top_tags_over_time():
-    timeline = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.2]])
-    axes = timeline_figure(timeline, ("a", "b", "c"), top=2).axes[0]
-    assert row_names(axes) == ["b", "a"]
-    assert axes.images[0].get_array().tolist() == [[0.9, 0.3], [0.1, 0.8]]
 
 
 def test_a_tone_is_at_its_time_and_frequency_in_the_spectrogram():
@@ -31,3 +28,16 @@ def test_bars_are_in_the_order_given():
     axes = bars_figure([("low", 0.2), ("high", 0.9)]).axes[0]
     assert row_names(axes) == ["low", "high"] and axes.yaxis_inverted()
     assert [bar.get_width() for bar in axes.patches] == [0.2, 0.9]
+
+
+def test_a_spectrogram_without_axes_has_its_tone_at_the_tick_of_the_tone():
+    wave = (9000 * np.sin(2 * np.pi * 2000 * np.arange(16_000) / 16_000)).astype(np.int16)
+    pixels = np.asarray(Image.open(io.BytesIO(spectrogram_png(wave, 16_000)))).sum(2)        # (mels, columns)
+    brightest = pixels[:, 5:-5].mean(1).argmax()
+    heights = {text: place for place, text in frequency_ticks(16_000)}
+    assert list(heights) == ["200 Hz", "500 Hz", "1,000 Hz", "2,000 Hz", "5,000 Hz"]
+    assert 100 * (1 - (brightest + 0.5) / len(pixels)) == pytest.approx(heights["2,000 Hz"], abs=1)
+
+
+def test_the_shortest_sound_has_a_spectrogram():
+    assert Image.open(io.BytesIO(spectrogram_png(np.array([1], np.int16), 8000))).height == 128

@@ -105,6 +105,19 @@ def test_the_card_says_what_the_run_says(published, trained):
     assert r"| data | a \| b |" in card and "| licence of the data | not stated |" in card and "model.onnx" not in card
 
 
+def test_hugging_face_reads_the_scores_of_the_card(published, trained):
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard((published / "README.md").read_text())
+    scores = json.loads((trained.stage("first", "curated") / "scores.json").read_text())
+    results = card.data.eval_results
+    assert card.data.model_name == "first" and [result.metric_value for result in results] == [
+        scores["mean"], scores["out_of_fold"]]
+    for result in results:
+        assert (result.task_type, result.metric_type) == ("audio-classification", "lwlrap")
+        assert (result.dataset_name, result.dataset_type, result.dataset_split) == ("a | b", "a-b", "out-of-fold")
+        assert result.verified is False
+
+
 def test_the_lines_of_the_card_work(published, trained):
     card = (published / "README.md").read_text().replace("DIR", str(published))
     shell, python = re.findall(r"^```(?:python)?\n(.*?)^```$", card, re.DOTALL | re.MULTILINE)[:2]
@@ -137,9 +150,13 @@ def test_an_exported_model_goes_along_unless_it_names_folders_of_the_machine(cop
 
 def test_what_is_stated_cannot_break_the_card(trained, tmp_path):
     licence = 'mit"\nlicense: x: [\\'
-    assert publish(trained, tmp_path / "out", "--licence", licence, "--code", "<b>\n| x").code == 0
+    words = "--licence", licence, "--code", "<b>\n| x", "--data-name", licence
+    assert publish(trained, tmp_path / "out", *words).code == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    assert yaml.safe_load(card.split("---")[1])["license"] == licence
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == licence
+    assert front["model-index"][0]["results"][0]["dataset"] | {"split": 0} == {
+        "name": licence, "type": "mit-license-x", "split": 0}
     assert r"Code: &lt;b&gt; \| x, commit" in card
     assert table_cell("a|b\n<c>") == r"a\|b &lt;c&gt;"
 

@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -10,6 +11,9 @@ import soundfile
 from conftest import TINY, Workshop
 
 from tagging.errors import TaggingError
+from tagging.provenance import show_date
+from tagging.recipe import RECIPES
+from tagging.settings import differences
 from tools import runs, verify
 
 
@@ -102,10 +106,68 @@ def test_all_runs_are_listed_newest_first(copied, monkeypatch, capsys):
     settings["made_by"]["date"] = "2020-01-01T00:00:00+00:00"
     path.write_text(json.dumps(settings))
     _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models")
-    lines = [line.split() for line in out.splitlines()[1:]]
+    assert out.splitlines()[0] == "data set sample, recipe smoke"
+    lines = [line.split() for line in out.splitlines()[2:]]
     assert [line[:2] for line in lines] == [["later", "curated"], ["first", "noisy"], ["first", "curated"]]
+    assert " 1 Jan 2020, 00:00 " in out
     scores = json.loads((copied.stage("first", "curated") / "scores.json").read_text())
     assert f"{scores['mean']:.4f}" in out and f"{scores['out_of_fold']:.4f}" in out and re.search(r"1/2", out)
+
+
+def test_runs_are_grouped_by_data_set_and_recipe(copied, monkeypatch, capsys):
+    def change(stage: str, date: str, command: str = "", recipe: dict | None = None) -> None:
+        path = copied.stage("first", stage) / "settings.json"
+        settings = json.loads(path.read_text())
+        settings["made_by"] |= {"date": date} | ({"command": command} if command else {})
+        path.write_text(json.dumps(settings | ({"recipe": recipe} if recipe else {})))
+
+    shutil.copytree(copied.stage("first", "curated"), copied.stage("second", "curated"))
+    change("noisy", "2099-02-01T00:00:00+00:00", command="python train_noisy.py --data=/x/other --run first")
+    change("curated", "2099-01-01T00:00:00+00:00", recipe=asdict(RECIPES["podium"]))
+    _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models")
+    groups = [group.splitlines() for group in out.strip().split("\n\n")]
+    assert [(group[0], *group[2].split()[:2]) for group in groups] == [
+        ("data set other, recipe smoke", "first", "noisy"), ("data set sample, recipe podium", "first", "curated"),
+        ("data set sample, recipe smoke", "second", "curated")]
+
+
+def test_the_version_of_a_data_set_is_named_if_there_are_several(copied, monkeypatch, capsys):
+    shutil.copytree(copied.stage("first", "curated"), copied.stage("second", "curated"))
+    path = copied.stage("second", "curated") / "settings.json"
+    settings = json.loads(path.read_text())
+    before = settings["made_by"]["files"]["train_curated.csv"][:7]
+    settings["made_by"]["files"]["train_curated.csv"] = "0" * 64
+    path.write_text(json.dumps(settings))
+    _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models")
+    assert "data set sample (train_curated.csv 0000000), recipe smoke" in out
+    assert f"data set sample (train_curated.csv {before}), recipe smoke" in out and "data set sample, recipe" in out
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    ("python t.py --data data/x --run a", "x"), ("python t.py --data=/a/b/ --run a", "b"),
+    ("python t.py --data 'my data' --data second", "second"), ("python t.py --data PATH", "unknown"),
+    ("python t.py", "unknown")])
+def test_the_name_of_a_data_set(command, name):
+    assert runs.data_name(command) == name
+
+
+def test_dates_are_as_people_write_them():
+    assert show_date("2026-11-05T20:34:19+00:00") == "5 Nov 2026, 20:34" and show_date("") == "-"
+
+
+def test_a_comparison_shows_what_differs_in_long_values():
+    names = [f"a rather long name of a class {number}" for number in range(80)]
+    old = {"classes": names, "seed": 1, "noisy_labels": "a" * 64,
+           "made_by": {"command": f"python t.py --data {'x' * 90} --run one", "date": "2026-11-05T20:34:19+00:00"}}
+    new = {"classes": [*names[1:], "Bark"], "seed": 2, "noisy_labels": None,
+           "made_by": {"command": f"python t.py --data {'x' * 90} --run two", "date": "2026-11-06T08:00:00+00:00"}}
+    assert differences(old, new, with_origin=True) == [
+        f"classes: only left: {names[0]}; only right: Bark",
+        "made_by.command: only left: --run one; only right: --run two",
+        "made_by.date: 5 Nov 2026, 20:34 -> 6 Nov 2026, 08:00", "noisy_labels: aaaaaaaaaa… -> None", "seed: 1 -> 2"]
+    assert differences({"a": names}, {"a": names[::-1]}) == ["a: the same in another order"]
+    both = differences({"a": names}, {"a": [name[::-1] for name in names]})
+    assert "and 75 more" in both[0] and len(both[0]) < 600
 
 
 def test_two_runs_are_compared(copied, monkeypatch, capsys):
@@ -121,7 +183,7 @@ def test_a_run_of_another_version_does_not_hide_the_others(copied, monkeypatch, 
     del settings["sample_rate"]
     path.write_text(json.dumps(settings))
     _, out = call(runs, monkeypatch, capsys, "--models", copied.folder / "models")
-    assert "curated" in out.splitlines()[1] and f"not listed: {path} has no sample_rate" in out
+    assert "curated" in out.splitlines()[2] and f"not listed: {path} has no sample_rate" in out
 
 
 def test_no_run_at_all_is_an_error(tmp_path, monkeypatch):

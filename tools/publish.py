@@ -128,7 +128,9 @@ def model_card(folder: StageFolder, card: CardOptions) -> str:
         made_by=settings["made_by"], recipe=folder.recipe(), truth=truth, caveat=folder.caveat(),
         scores=read_json(folder.path / "scores.json", ""), exported=(folder.path / "model.onnx").exists(),
         records={fold: read_json(folder.record(fold), "") for fold in folds},
-        classes=score_by_class(*out_of_fold(folder)))
+        classes=score_by_class(*out_of_fold(folder)),
+        # Hugging Face requires an identifier of the data. Data with the same one are compared with each other.
+        data_type=re.sub(r"[^\w.]+", "-", card.data_name.casefold()).strip("-") or "unknown")
 
 
 def table_cell(value: object) -> str:

@@ -1,5 +1,9 @@
-"""HTML pages from sections. A page is one file that needs no other file, no network and no script."""
+"""HTML pages from sections. A page is one file that needs no other file and no network.
+
+Its one script sorts the tables. The page can be read without it.
+"""
 import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,15 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from tagging.data.competition import Competition
 from tagging.reporting.sections import Section, run_sections
 from tagging.run import StageFolder
 from tagging.utils.files import atomic
-from tagging_lite.pictures import png
+from tagging_lite.pictures import png, printable, shorten_name
 
-DPI = 130       # of the figures. A page shows them a little smaller, so they are sharp.
+TEMPLATES = Path(__file__).parent / "templates"
+DPI = 130           # of figures. A page shows them a little smaller, so they are sharp.
+NAME_WIDTH = 26     # Latin letters of a name beside a matrix
 
 
 def write_run_report(folder: StageFolder, competition: Competition) -> Path:
@@ -38,15 +45,28 @@ def write_page(path: Path, title: str, text: str, sections: Sequence[Section]) -
     Raises:
         TaggingError: the file cannot be written.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
-                              trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"cell": format_cell, "picture": encode_figure}
-    environment.tests |= {"figure": lambda block: isinstance(block, Figure),
-                          "frame": lambda block: isinstance(block, pd.DataFrame),
-                          "section": lambda block: isinstance(block, Section)}
-    page = environment.get_template("page.html").render(title=title, text=text, sections=sections)
+    script = Markup((TEMPLATES / "sort.js").read_text(encoding="utf-8"))
+    # Of all scripts, the browser runs only the one with this hash: a name in the data cannot add another.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = make_environment().get_template("page.html").render(title=title, text=text, sections=sections,
+                                                               script=script, script_hash=digest)
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")    # a path that is not UTF-8
+
+
+def make_environment(*folders: Path) -> Environment:
+    """Return jinja2's environment with the templates of this package, and of more folders. It escapes all texts."""
+    environment = Environment(loader=FileSystemLoader([TEMPLATES, *folders]),
+                              autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"cell": format_cell, "printable": printable, "picture": encode_figure,
+                            "breakable": breakable, "short": lambda name: shorten_name(name, NAME_WIDTH)}
+    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    return environment
+
+
+def breakable(text: str) -> Markup:
+    """Escape a text, and let long names break after their underscores on narrow screens."""
+    return Markup(str(escape(printable(text))).replace("_", "_<wbr>"))
 
 
 def encode_figure(figure: Figure) -> str:
@@ -60,4 +80,4 @@ def format_cell(value: Any) -> str:
         return "-"
     if isinstance(value, int | np.integer):
         return f"{value:,}"
-    return f"{value:.{3 if abs(value) < 10 else 1}f}" if isinstance(value, float) else str(value)
+    return f"{value:.{3 if abs(value) < 10 else 1}f}" if isinstance(value, float) else printable(str(value))

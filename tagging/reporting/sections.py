@@ -1,4 +1,4 @@
-"""Sections of a page, as figures, tables and sentences, and those that describe a run."""
+"""Sections of a page, as charts, tables and sentences, and those that describe a run."""
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from matplotlib.figure import Figure
 from tagging.data.competition import Competition
 from tagging.data.tables import read_numbers, read_table
 from tagging.errors import shorten
-from tagging.evaluation import error_analysis
+from tagging.evaluation import error_analysis, learning_curve
 from tagging.metric import lwlrap
-from tagging.recipe import RECIPES, Recipe
+from tagging.provenance import show_date
+from tagging.recipe import RECIPES, FoldKnobs, Recipe
 from tagging.reporting import plots
+from tagging.reporting.charts import Bars, Chart, Column, Spectrogram
 from tagging.run import StageFolder, stage_folder
 from tagging.settings import flatten
 from tagging.utils.files import read_json
 from tagging_lite.audio import load_clip, make_trim
-from tagging_lite.pictures import bars_figure, log_mel_figure, shorten_name
 
 WORST = 12      # clips in the report of a run
 PAIRS = 15      # rows in a table of pairs of classes
 
-Block: TypeAlias = "Figure | pd.DataFrame | str | Section"
+Block: TypeAlias = "Chart | Figure | pd.DataFrame | str | Section"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Section:
     """Part of a page."""
     title: str
     text: str                       # what the blocks show, and how to read them
-    blocks: Sequence[Block] = ()    # figures, tables, sentences, and sections within this one
+    blocks: Sequence[Block] = ()    # charts, figures, tables, sentences, and sections within this one
 
 
 def run_sections(folder: StageFolder, competition: Competition) -> list[Section]:
@@ -42,7 +43,7 @@ def run_sections(folder: StageFolder, competition: Competition) -> list[Section]
     """
     folds = folder.finished_folds()
     truth, predictions = error_analysis.out_of_fold(folder, folds)
-    return [scores_section(folder, folds, truth, predictions), learning_section(folder),
+    return [scores_section(folder, folds, truth, predictions), *learning_sections(folder),
             *error_sections(truth, predictions), worst_clips_section(folder, competition, truth, predictions),
             settings_section(folder)]
 
@@ -58,9 +59,10 @@ def scores_section(folder: StageFolder, folds: list[int], truth: pd.DataFrame, p
         "lwlrap, mean of the folds": f"{scores.mean():.5f}" + (f" ± {scores.std():.5f}" if len(scores) > 1 else ""),
         "lwlrap, all folds together": f"{lwlrap(truth=truth.to_numpy(), scores=predictions.to_numpy()):.5f}",
         "data": f"{len(predictions):,} clips, {len(truth.columns)} classes",
-        "network": recipe.network,
-        "initial weights": "random weights" if source == "scratch" else f"noisy stage of run {source}",
-        "command": made_by["command"], "start": made_by["date"], "commit": commit_text(made_by),
+        **({"model": settings["baseline"]["model"]} if settings["baseline"] else {
+            "network": recipe.network,
+            "initial weights": "random weights" if source == "scratch" else f"noisy stage of run {source}"}),
+        "command": made_by["command"], "start": show_date(made_by["date"]), "commit": commit_text(made_by),
         "versions": ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())}
     table = pd.DataFrame([{
         "fold": fold, "lwlrap": f"{record['lwlrap']:.5f}", "clips": record["clips"],
@@ -102,14 +104,27 @@ def read_logs(folder: StageFolder) -> dict[int, pd.DataFrame]:
     return logs
 
 
-def learning_section(folder: StageFolder) -> Section:
+def learning_sections(folder: StageFolder) -> list[Section]:
+    """Show the learning curves over the epochs, which baselines do not have, and over the training clips if computed.
+    """
+    sections = [] if folder.settings()["baseline"] else [epochs_section(folder)]
+    path = folder.path / learning_curve.NAME
+    if path.exists():
+        table = learning_curve.read_curve(path)
+        sections.append(Section("Bias and variance", "One fold was trained on parts of its training clips. "
+                                + learning_curve.explain_curve(table),
+                                [plots.clip_curve(table), table.rename(columns={"out_of_fold": "out-of-fold"})]))
+    return sections
+
+
+def epochs_section(folder: StageFolder) -> Section:
     """Show the learning curves of the stage, and of the noisy stage that gave its initial weights."""
     source = folder.settings()["initial_weights"]
     stages = {f"{folder.path.name.capitalize()} stage": folder}
     if source != "scratch":
         stages = {f"Noisy stage of run {source}": stage_folder(folder.path.parents[1], source, "noisy")} | stages
-    curves = [plots.learning_curves({"mean": logs}, name) for name, stage in stages.items()
-              if stage.settings_path.exists() and (logs := read_logs(stage))]
+    curves = [chart for name, stage in stages.items() if stage.settings_path.exists() and (logs := read_logs(stage))
+              for chart in plots.learning_curves({folder.run: logs}, name)]
     return Section("Learning curves", "Each thin line is a fold, and the thick line is their mean. If the validation "
                    "loss rises while the training loss falls, the model is overfitting. If the score still rises at "
                    "the end, more epochs may help. Mixup makes the training loss higher than the validation loss. The "
@@ -161,34 +176,39 @@ def worst_clips_section(folder: StageFolder, competition: Competition, truth: pd
     cards = []
     for fname, labels, precision in zip(table.index[:WORST], table.labels, table.precision):
         bars = prediction_bars(truth.loc[fname], predictions.loc[fname])
-        bars.set_size_inches(6, 2.6)            # half of the page: the figures of a clip are side by side
         wave, rate, fault, _ = load_clip(home / fname, trim)
         sound: Block = f"There is no spectrogram: {fault}."
         if not fault:
-            sound = log_mel_figure(wave, rate)
-            sound.set_size_inches(6, 2.6)
+            sound = Spectrogram.of(wave, rate, f"Spectrogram of {fname}, {len(wave) / rate:.1f} seconds")
         cards.append(Section(fname, f"Labels: {labels}. Precision: {precision:.3f}.", [sound, bars]))
     return Section("Worst clips", f"In {len(table):,} of {len(truth):,} clips a wrong class outranks a label. The "
                    "worst clips are shown here. Listen to them: some labels are wrong, and some sounds have no label "
                    "(label noise). The other errors are errors of the model.", cards)
 
 
-def prediction_bars(truth: pd.Series, predictions: pd.Series) -> Figure:
-    """Plot the highest probabilities of a clip, and those of its other labels below. Its labels are marked.
+def prediction_bars(truth: pd.Series, predictions: pd.Series) -> Bars:
+    """Chart the highest probabilities of a clip, and those of its other labels below. Its labels are marked.
 
     Args:
         truth, predictions: index class.
     """
     top = [name for name, _ in error_analysis.top_tags(predictions)]
-    bars = []
-    for name in dict.fromkeys([*top, *predictions.index[truth == 1]]):
-        text = shorten_name(name, 36)
-        bars.append((f"{text} (label)" if truth[name] else text, predictions[name]))
-    return bars_figure(bars)
+    labels = frozenset(predictions.index[truth == 1])
+    names = list(dict.fromkeys([*top, *predictions.index[truth == 1]]))
+    return Bars("Predictions", "class", names, [Column("probability", predictions[names], end=1)], labels)
 
 
 def settings_section(folder: StageFolder) -> Section:
-    """Show all knobs of the recipe, first those that differ from the closest named recipe."""
+    """Show the settings of a baseline, or all knobs of the recipe, first those that differ from the closest named one.
+    """
+    if baseline := folder.settings()["baseline"]:
+        recipe = dataclasses.asdict(folder.recipe())
+        values = baseline["settings"] | {name: recipe[name] for name in (
+            "trim_db", "seed", "balance", *(field.name for field in dataclasses.fields(FoldKnobs)))}
+        table = pd.DataFrame([{"setting": name, "value": str(value)} for name, value in values.items()])
+        sets = "both sets" if recipe["noisy_share"] else "the curated set"
+        return Section("Settings", f"This is a baseline: {baseline['model']} on features of the clips of {sets}.",
+                       [table])
     knobs = flatten(dataclasses.asdict(folder.recipe()))
     name, changed = closest_recipe(folder.recipe())
     default = flatten(dataclasses.asdict(RECIPES[name]))
