@@ -104,7 +104,7 @@ def read_mono(path: Path, sample_rate: int, longest: float = math.inf,
 
         def check_length(samples: int) -> None:
             if samples > longest * rate:
-                raise SoundError(f"{samples / rate:.0f} seconds long, where at most {longest:.0f} are taken")
+                raise SoundError(f"{math.ceil(samples / rate)} seconds long, where at most {longest:g} are taken")
 
         check_length(sound.frames or 0)
         size = max(1, LONGEST // sample_rate) * sample_rate     # samples of a piece

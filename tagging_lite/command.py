@@ -1,6 +1,5 @@
 """The command line: sound files, folders, archives and URLs in, tags out, on stdout or as a folder of parts."""
 import argparse
-import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from tagging_lite.archive.run import DEFAULT_PART, RAY_HELP, Job, default_proces
 from tagging_lite.archive.shards import Shard, parse_shard
 from tagging_lite.archive.sources import STDIN, NameStream, SavedNames, describe_left_out
 from tagging_lite.archive.writers import WRITERS, Choice
-from tagging_lite.console import json_text
+from tagging_lite.console import csv_writer, json_text
 from tagging_lite.cores import available_cores
 from tagging_lite.errors import TaggingError, Tally, one_line
 from tagging_lite.formats import LABEL_FORMATS
@@ -190,7 +189,7 @@ def write_text(results: Results, choice: Choice) -> None:
 
 def write_csv(results: Results, choice: Choice) -> None:
     """Print a row for each tag. `second` is empty for the tags of the whole file."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv_writer(sys.stdout)
     writer.writerow(["path", "second", "tag", "probability"])
     for path, result in results:
         rows = [("", result.probabilities), *enumerate(() if result.timeline is None else result.timeline)]

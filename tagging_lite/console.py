@@ -1,9 +1,11 @@
 """The standard streams of a program: closed ones, full ones, and characters that they cannot encode. JSON."""
 import codecs
+import csv
 import json
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
 ERRORS = "tagging_lite.console"
 
@@ -55,3 +57,15 @@ def json_text(content: object, encoding: str = "utf-8", indent: int | None = Non
     except UnicodeEncodeError:
         return json.dumps(content, indent=indent)
     return text
+
+
+def csv_writer(file: Any) -> Any:
+    """Return a `csv.writer` whose lines end with a line feed. It also quotes a name with a carriage return.
+
+    Before Python 3.13, `csv` quotes only the line breaks of its own line ends, and a reader would end the row there.
+    """
+    class Lines:
+        def write(self, row: str) -> None:
+            file.write(row.removesuffix("\r\n") + "\n")
+
+    return csv.writer(Lines(), lineterminator="\r\n")

@@ -13,6 +13,7 @@
 http://localhost:8000/docs describes the paths, their options and their answers.
 """
 import argparse
+import ipaddress
 import logging
 import math
 import os
@@ -92,6 +93,12 @@ def check(args: argparse.Namespace) -> None:
         if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", origin):
             raise TaggingError(f"--allow-origin {origin} is no origin. Give the scheme and the host of the page, such "
                                "as https://example.org, without a path.")
+    for address in args.proxy.split(",") if args.proxy not in ("", "*") else []:
+        try:        # uvicorn would take any other text as the name of a proxy that never calls
+            ipaddress.ip_network(address.strip())
+        except ValueError as error:
+            raise TaggingError(f"--proxy {address.strip()} is no address: {error}. Give the IP address or the network "
+                               "of the proxy, such as 10.0.0.1 or 10.0.0.0/24.") from error
 
 
 def listen(host: str, port: int) -> socket.socket:

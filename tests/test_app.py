@@ -233,6 +233,19 @@ def test_mistakes_are_filtered_by_class_and_by_the_cell_of_a_confusion(browser_p
     assert sizes == [len(counts), len(counts) ** 2]
 
 
+def test_the_error_of_one_clip_does_not_stay_at_the_next(browser_page):
+    open_tab(browser_page, "Mistakes")
+    shown_clip(browser_page, "mistakes")
+    status, rows = browser_page.locator("#mistakes-status"), browser_page.locator("#worst [role=option]")
+    count = status.text_content()
+    browser_page.route("**/sound/curated-*", lambda route: route.fulfill(status=422, json={"detail": "no sound"}))
+    rows.nth(1).click()
+    status.get_by_text("no sound").wait_for()
+    browser_page.unroute("**/sound/curated-*")
+    rows.nth(2).click()
+    browser_page.get_by_role("status").get_by_text(count, exact=True).wait_for()
+
+
 def test_a_visitor_takes_the_list_of_mistakes_along(browser_page, trained, tmp_path):
     open_tab(browser_page, "Mistakes")
     with browser_page.expect_download() as download:
@@ -255,6 +268,20 @@ def test_a_visitor_compares_runs(browser_page):
     browser_page.get_by_label("run", exact=True).select_option("first/curated")
     browser_page.get_by_text("a difference of +0.0000").wait_for()
     assert browser_page.locator("#compared .bars tbody tr").count() == 10
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_the_numbers_of_the_live_axis_are_at_their_times(open_page, width):
+    page = open_page(width)
+    open_tab(page, "Live")
+    page.evaluate("document.querySelector('#live-shown').hidden = false")
+    centres = page.evaluate("""(() => {
+        const box = document.querySelector('#live-timeline').getBoundingClientRect();
+        return [...document.querySelectorAll('.rolling-axis span')].slice(1, 4).map(span => {
+            const range = document.createRange(); range.selectNodeContents(span);
+            const text = range.getBoundingClientRect();
+            return (text.left + text.width / 2 - box.left) / box.width; }); })()""")
+    assert centres == pytest.approx([0.25, 0.5, 0.75], abs=0.015)
 
 
 def test_the_microphone_is_tagged_a_second_behind_and_nothing_grows(browser_page):

@@ -3,14 +3,12 @@ import logging
 import threading
 import warnings
 
-import pandas as pd
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.text import Text
 
-from tagging.reporting import plots
 from tagging_lite import fonts
 from tagging_lite.pictures import bars_figure, png, shorten_name
 
@@ -140,17 +138,6 @@ def test_fonts_that_cannot_be_used_are_passed_over(tmp_path, monkeypatch, caplog
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(damaged), str(tmp_path / "never.ttf")])
     png(bars_figure([("犬", 0.9)]))
     assert len(warned(caplog)) == 1
-
-
-def test_the_pictures_of_a_report_use_the_fonts_too(tmp_path, monkeypatch, caplog):
-    path = build_font(tmp_path / "east.ttf", "Test East", "犬猫")
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [path])
-    table = pd.DataFrame({"lwlrap": [0.5, 0.9], "weight": [0.5, 0.5], "clips": [3, 4]}, ["犬", "猫"])
-    figure = plots.score_by_class(table)
-    png(figure)
-    assert [(label.get_text(), label.get_fontfamily()) for label in figure.axes[0].get_yticklabels()] == [
-        (text, ["sans-serif", "Test East", fonts.BOXES]) for text in ("犬 (3)", "猫 (4)")]
-    assert warned(caplog) == []
 
 
 @pytest.mark.parametrize(("name", "expected"), [

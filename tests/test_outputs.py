@@ -5,9 +5,9 @@ import shutil
 import pytest
 from conftest import Workshop
 
+from tagging.baselines import runs
 from tagging.data import waveforms
 from tagging.errors import TaggingError
-from tagging.evaluation import predict
 from tagging.reporting.report import write_page
 from tagging.utils.files import check_file, check_folder, check_new_folder, check_run_folder, read_json, write_json
 
@@ -124,7 +124,7 @@ def test_the_clips_of_all_runs_are_opened_before_the_first_is_predicted(trained,
         return call
 
     monkeypatch.setattr(waveforms, "open_store", noted(waveforms.open_store))
-    monkeypatch.setattr(predict, "predict_clips", noted(predict.predict_clips))
+    monkeypatch.setattr(runs, "predict_clips", noted(runs.predict_clips))
     result = trained.call("predict.py", "--data", trained.data, "--run", "first", "second", "--models",
                           tmp_path / "models", "--cache", trained.folder / "cache", "--device", "cpu", "--out",
                           tmp_path / "s.csv")

@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -165,6 +166,17 @@ def test_runs_are_grouped_by_data_and_recipe(tmp_path):
     assert "2 runs" in together and "new_<wbr>csv" not in together and "other_<wbr>data" not in together
     assert "0.6000 ± 0.1414" in together and "25 Nov 2026" in together and "fold 3: 0.9000" in together
     assert "3 of 3" in together and "seed" in together
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path):
+    write_run(tmp_path, "good", "birds", "1", {1: 0.5})
+    for number, content in enumerate(("{}", '{"lwlrap": "x"}', "[]")):
+        write_run(tmp_path, f"bad{number}", "birds", "1", {1: 0.5}).record(1).write_text(content)
+    shutil.copytree(tmp_path / "good" / "curated", tmp_path / "good" / "curated_backup")
+    entries, errors = read_entries(tmp_path)
+    assert [entry.name for entry in entries] == ["good/curated"] and len(errors) == 4
+    page = runs_page(entries, errors)
+    assert page.count("fold1.json is damaged") == 3 and page.count("is not the folder of a stage, ") == 1
 
 
 def test_two_runs_side_by_side(tmp_path):

@@ -313,6 +313,13 @@ def test_round_numbers_on_an_axis(low, high, count, expected):
     assert nice_ticks(low, high, count) == pytest.approx(expected)
 
 
+def test_the_shares_of_a_histogram_are_exact_on_its_axis():
+    """The highest share is 10 %, so the ticks are 2.5 % apart."""
+    values = {"curated": pd.Series(np.arange(-95.0, 0, 10))}
+    ticks = plots.histograms(values, np.linspace(-100, 0, 11), "Noise floor", plots.Axis("dBFS", -100, 0), str).y.ticks
+    assert [tick.text for tick in ticks] == ["0%", "2.5%", "5%", "7.5%", "10%"]
+
+
 @pytest.fixture(scope="module")
 def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

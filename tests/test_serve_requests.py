@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from hashlib import sha256
@@ -169,7 +170,10 @@ def test_the_access_log_has_the_tags_for_the_drift_report(port, folder):
     wave = sound(2)
     ask(port, "/tags?top=1", wave, {"X-Forwarded-For": "9.9.9.9"})
     ask(port, "/tags", b"x")
-    tagged, failed = map(json.loads, log.read_text().splitlines()[size:])
+    deadline = time.monotonic() + 10        # a line is written after its answer
+    while len(lines := log.read_text().splitlines()[size:]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    tagged, failed = map(json.loads, lines)
     assert datetime.fromisoformat(tagged["time"]).tzinfo is not None
     assert {name: tagged[name] for name in ("address", "method", "path", "status", "bytes", "seconds")} == {
         "address": "127.0.0.1", "method": "POST", "path": "/tags", "status": 200, "bytes": len(wave), "seconds": 2.0}
@@ -215,6 +219,8 @@ def test_the_documentation_loads_nothing(port):
     (["none.onnx"], "none.onnx is missing"), (["bad.onnx"], "bad.onnx is damaged"),
     (["tiny.onnx", "--port", "70000"], "--port must be"), (["tiny.onnx", "--max-stall", "nan"], "--max-stall must be"),
     (["tiny.onnx", "--allow-origin", "example.org/x"], "--allow-origin example.org/x is no origin"),
+    (["tiny.onnx", "--proxy", "10.0.0.1,nginx"], "--proxy nginx is no address"),
+    (["tiny.onnx", "--proxy", "10.0.0.1/24"], "--proxy 10.0.0.1/24 is no address"),
     (["tiny.onnx", "--access-log", "no/such/folder"], "--access-log no/such/folder cannot be written"),
     (["tiny.onnx", "--host", "256.1.1.1"], "--host 256.1.1.1")])
 def test_a_wrong_start_is_one_clear_error(tmp_path, monkeypatch, capsys, words, message):

@@ -100,6 +100,12 @@ def test_a_file_that_is_too_long_is_rejected_before_it_is_decoded(tmp_path):
         next(read_mono(tmp_path / "hour.flac", 8000, longest=60))
 
 
+def test_a_length_just_over_the_limit_is_not_rounded_to_the_limit(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.zeros(60_300, np.int16), 1000)
+    with pytest.raises(SoundError, match="61 seconds long, where at most 60 are taken"):
+        next(read_mono(tmp_path / "long.wav", 8000, longest=60))
+
+
 def test_windows_around_each_second():
     assert second_windows(32_000, 8000, 8000).tolist() == [0, 8000, 16_000, 24_000]
     assert second_windows(28_001, 16_000, 8000).tolist() == [0, 4000, 12_000, 12_001]      # moved into the clip

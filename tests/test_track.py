@@ -353,6 +353,14 @@ def test_wrong_options_are_refused(models, tmp_path, monkeypatch, words, message
         track.main()
 
 
+def test_the_run_of_a_baseline_is_refused(folder, send):
+    settings = json.loads(folder.settings_path.read_text())
+    settings["baseline"] = {"model": "tree", "settings": {}, "features": 1}
+    folder.settings_path.write_text(json.dumps(settings))
+    with pytest.raises(TaggingError, match="is a baseline, tree, and a network is needed"):
+        send("tensorboard")
+
+
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "clearml"])
 def test_a_missing_package_is_named_with_its_command(models, monkeypatch, name):
     monkeypatch.setattr(tracker_module, "find_spec", lambda _: None)

@@ -7,7 +7,6 @@
 The similarity is the cosine of the angle between two embeddings: 1 for the same sound. A copy of the sound in the
 archive is listed too.
 """
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tyro.conf import Positional, arg
 from tagging.cli import parse, run_script
 from tagging.errors import TaggingError
 from tagging.options import Flat
-from tagging_lite.console import json_text
+from tagging_lite.console import csv_writer, json_text
 from tagging_lite.errors import SoundError, list_notes, one_line
 from tagging_lite.similar import Match, find_similar, index_parts
 from tools.tag import TagRunOptions, load_exported, load_run
@@ -42,7 +41,7 @@ def print_text(matches: list[Match]) -> None:
 
 
 def print_csv(matches: list[Match]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv_writer(sys.stdout)
     writer.writerow(["path", "second", "similarity"])
     writer.writerows([match.path, match.second, f"{match.similarity:.6f}"] for match in matches)
 

@@ -124,7 +124,8 @@ def histograms(values: dict[str, pd.Series], edges: np.ndarray, title: str, x: A
         form: writes the median.
     """
     shares = {split: np.histogram(column, edges)[0] / len(column) for split, column in values.items()}
-    y = Axis("share of the clips", 0, max(share.max() for share in shares.values()), "{:.0%}".format)
+    y = Axis("share of the clips", 0, max(share.max() for share in shares.values()),
+             lambda share: f"{100 * share:g}%")      # ticks such as 2.5%
     names = {split: f"{split}, {len(column):,} clips, median {form(column.median())}"
              for split, column in values.items()}
     lines = []

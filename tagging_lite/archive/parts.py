@@ -1,5 +1,4 @@
 """Outcomes -> the files of a part of `--out`, which appear when they are complete."""
-import csv
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from typing import IO
 from tagging_lite.archive.folder import OutputFolder, Part, sync
 from tagging_lite.archive.pipeline import Outcome
 from tagging_lite.archive.writers import WRITERS, Choice, EmbeddingWriter, LabelWriter, TextFile, Writer, temporary
+from tagging_lite.console import csv_writer
 from tagging_lite.formats import LABEL_FORMATS
 
 
@@ -65,7 +65,9 @@ class PartWriter:
 
     def discard(self) -> None:
         """Delete what is not complete."""
-        for path, file, _ in self.files:
+        for path, file, writer in self.files:
+            with suppress(Exception):       # pyarrow would close its writer later, and print that its file is closed
+                writer.finish()
             file.close()
             temporary(path).unlink(missing_ok=True)
 
@@ -77,7 +79,7 @@ class PartWriter:
             return
         path = self.path(kind, "csv")
         with open(temporary(path), "wb") as file:
-            writer = csv.writer(TextFile(file), lineterminator="\n")
+            writer = csv_writer(TextFile(file))
             writer.writerow(columns)
             writer.writerows(rows)
             sync(file)

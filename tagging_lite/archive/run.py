@@ -1,8 +1,10 @@
 """Tag all files of a shard into the folder of `--out`, on this machine or in the actors of Ray."""
+import csv
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tagging_lite.archive.folder import OutputFolder, Part
@@ -13,6 +15,7 @@ from tagging_lite.archive.shards import Shard
 from tagging_lite.archive.sources import NameStream, SavedNames
 from tagging_lite.archive.writers import Choice, import_pyarrow
 from tagging_lite.cores import available_cores
+from tagging_lite.errors import one_line
 from tagging_lite.progress import Progress, format_time
 from tagging_lite.tagger import Tagger
 from tagging_lite.thresholds import AUTO, choose_thresholds, parse_threshold
@@ -137,13 +140,12 @@ def summarize(folder: OutputFolder, progress: Progress) -> int:
 def first_failed(folder: OutputFolder, limit: int = 10) -> Iterator[str]:
     """Yield the first rows of the lists of failed files."""
     for path in sorted((folder.path / "_failed").glob(f"part{folder.suffix}-?????.csv")):
-        with open(path, encoding="utf-8", errors="backslashreplace") as file:
-            next(file, None)
-            for line in file:
+        with open(path, encoding="utf-8", errors="backslashreplace", newline="") as file:
+            for name, reason in islice(csv.reader(file), 1, None):
                 if not limit:
                     return
                 limit -= 1
-                yield line.rstrip("\n")
+                yield f"{one_line(name)}: {reason}"
 
 
 def default_processes(cores: int, files: int | None) -> int:

@@ -1,5 +1,4 @@
 """The tags and embeddings of files -> parquet, csv, jsonl, and labels for Audacity and Raven."""
-import csv
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 
 from tagging_lite.archive.fetch import is_url
-from tagging_lite.console import json_text
+from tagging_lite.console import csv_writer, json_text
 from tagging_lite.errors import TaggingError
 from tagging_lite.formats import LABEL_FORMATS
 from tagging_lite.tagger import Tagger, TagResult
@@ -66,7 +65,7 @@ class CsvWriter:
 
     def __init__(self, file: IO[bytes], choice: Choice):
         self.choice = choice
-        self.writer = csv.writer(TextFile(file), lineterminator="\n")
+        self.writer = csv_writer(TextFile(file))
         self.writer.writerow(COLUMNS)
 
     def add(self, path: str, result: TagResult) -> None:
@@ -123,7 +122,7 @@ class EmbeddingWriter:
 
     def __init__(self, file: IO[bytes], choice: Choice):
         self.pa, self.parquet = import_pyarrow()
-        self.file, self.metadata = file, {MODEL_KEY: choice.tagger.checksum}
+        self.file, self.tagger, self.metadata = file, choice.tagger, {MODEL_KEY: choice.tagger.checksum}
         self.writer: Any = None
         self.paths: list[str] = []
         self.seconds: list[int | None] = []
@@ -153,6 +152,9 @@ class EmbeddingWriter:
         self.paths, self.seconds, self.values = [], [], []
 
     def finish(self) -> None:
+        if self.writer is None and not self.values:     # all files failed; the column still has its length
+            silence = np.zeros((1, self.tagger.info.window), np.int16)
+            self.features = self.tagger.values(True)(silence)[0, :, len(self.tagger.info.classes):].size
         if self.values or self.writer is None:
             self.flush()
         self.writer.close()
@@ -170,8 +172,9 @@ class LabelWriter:
         self.make, self.suffix = LABEL_FORMATS[form]
 
     def add(self, path: str, result: TagResult) -> None:
-        name = path.replace("://", "/") if is_url(path) else os.path.normpath(Path(path).absolute())
-        inner = "/".join(part for part in re.split(r"/|::", name) if part not in ("", ".", ".."))
+        parts = (re.split(r"/|::", path.replace("://", "/")) if is_url(path)
+                 else os.path.normpath(Path(path).absolute()).split("/"))
+        inner = "/".join(part for part in parts if part not in ("", ".", ".."))
         target = self.folder / f"{inner}{self.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary(target), "wb") as file:

@@ -38,8 +38,7 @@ class Entry:
             TaggingError: a file of the stage is damaged.
         """
         # From the records, because scores.json is older than the last finished fold during a training.
-        scores = {fold: read_json(folder.record(fold), "Train the fold again.")["lwlrap"]
-                  for fold in folder.finished_folds()}
+        scores = {fold: read_score(folder.record(fold)) for fold in folder.finished_folds()}
         return cls(folder, folder.settings(), pd.Series(scores, dtype=float), read_logs(folder))
 
     @property
@@ -63,11 +62,27 @@ class Entry:
                 "changed knobs": ", ".join(closest_recipe(recipe)[1]) or "none", "commit": commit_text(made_by)}
 
 
+def read_score(record: Path) -> float:
+    """Return the lwlrap of a fold.
+
+    Raises:
+        TaggingError: the record is missing or damaged.
+    """
+    remedy = "Train the fold again."
+    score = read_json(record, remedy).get("lwlrap")
+    if not isinstance(score, (int, float)):
+        raise TaggingError(f"{record} is damaged: it has no lwlrap. {remedy}")
+    return score
+
+
 def read_entries(models: Path) -> tuple[list[Entry], list[TaggingError]]:
     """Read the stages of all runs, the newest first, and an error for each stage that cannot be read."""
     entries, errors = [], []
     for path in sorted(models.glob("*/*/settings.json")):
         try:
+            if path.parent.name not in STAGES:
+                raise TaggingError(f"{path.parent} is not the folder of a stage, {' or '.join(STAGES)}. Rename it, or "
+                                   "move it to another place.")
             entry = Entry.read(StageFolder(path.parent))
             _ = entry.group         # reads the recipe
             entries.append(entry)
@@ -81,7 +96,7 @@ def runs_page(entries: Sequence[Entry], errors: Sequence[TaggingError]) -> str:
     groups: dict[tuple, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: STAGES.index(entry.folder.path.name), reverse=True):
         groups.setdefault(entry.group, []).append(entry)
-    sections = [Section("Runs that cannot be read", "Train them again, or delete their folders.",
+    sections = [Section("Runs that cannot be read", "",
                         [str(error) for error in errors])] if errors else []
     titles = Counter(group_title(group) for group in groups)
     for group, members in groups.items():

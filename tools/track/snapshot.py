@@ -14,6 +14,7 @@ from tagging.reporting.charts import Bars, Dots, Matrix, Plot
 from tagging.reporting.sections import Section, error_sections, read_logs
 from tagging.reporting.style import draw_chart
 from tagging.run import StageFolder
+from tagging.schema import require_network
 from tagging.settings import flatten
 from tagging.utils.files import fingerprint, read_json
 from tagging_lite.pictures import png
@@ -99,9 +100,10 @@ def read_snapshot(folder: StageFolder) -> Snapshot:
     """Read a stage of a run.
 
     Raises:
-        TaggingError: the stage does not exist, or a file of it is damaged.
+        TaggingError: the stage does not exist, the run is one of a baseline, or a file of it is damaged.
     """
     settings = folder.settings()
+    require_network(settings, folder)
     made_by = without_paths(settings["made_by"])
     flat = {name: value for name, value in flatten(settings | {"made_by": made_by}).items() if name != "classes"}
     count = folder.recipe().fold_count

@@ -14,8 +14,11 @@ export function startMistakes(panel) {
   const list = new ClipList(find("#worst"), "Clips, the lowest precision first",
                             { choose, more: show, start: () => player.toggle() });
 
+  let count = "";             // what the status says unless a clip cannot be shown
+
   async function choose(row) {
     const current = turn();
+    say(status, count);
     try {
       const shown = await ask(`/mistakes/${row.clip}`);
       if (!current()) return;
@@ -39,7 +42,8 @@ export function startMistakes(panel) {
       list.show(rows, total, first > 0);
       const which = (label.value ? ` with the label ${label.value}` : "")
         + (other.value ? ` where ${other.value} outranks ${label.value ? "it" : "a label"}` : "");
-      say(status, `${total === 1 ? "1 clip" : `${total.toLocaleString("en")} clips`}${which}`);
+      count = `${total === 1 ? "1 clip" : `${total.toLocaleString("en")} clips`}${which}`;
+      say(status, count);
       if (first) return;
       if (total) list.select(0); else { player.hide(); bars.replaceChildren(); }
     } catch (error) {
