@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -304,6 +305,20 @@ def test_two_colons_in_a_name_are_no_folder_of_labels(tmp_path, sounds):
         Path(sound).rename(name)
     assert call(*names, "--out", tmp_path / "out", "--format", "audacity") == 0
     assert len(list((tmp_path / "out").rglob("*.wav.txt"))) == 2
+
+
+def test_a_sound_whose_labels_cannot_be_named_is_listed_and_the_others_are_tagged(tmp_path, sounds):
+    long = tmp_path / "sounds" / f"{'n' * 248}.wav"
+    Path(sounds[0]).rename(long)
+    (tmp_path / "sounds" / f"{Path(sounds[1]).name}.txt").mkdir()
+    inner = tmp_path / "sounds" / f"{Path(sounds[1]).name}.txt" / "x.wav"
+    shutil.copy(sounds[2], inner)
+    words = [long, *sounds[1:], inner, "--out", tmp_path / "out", "--format", "audacity"]
+    assert call(*words) == 1
+    failed = pd.read_csv(next((tmp_path / "out/_failed").iterdir()))
+    assert list(failed.path) == [str(long), str(inner)]
+    assert failed.reason.str.startswith("its file of labels cannot have this name").all()
+    assert len([path for path in (tmp_path / "out").rglob("*.wav.txt") if path.is_file()]) == len(sounds) - 1
 
 
 def test_packages_that_are_missing_are_named(tmp_path, sounds, monkeypatch):

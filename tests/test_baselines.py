@@ -131,7 +131,8 @@ def test_a_damaged_file_is_refused(model_file):
     content = model_file.read_bytes()
     for damaged in (content[:-9], content[:-1] + bytes([content[-1] ^ 1]), b"", b"x" * 50):
         model_file.write_bytes(damaged)
-        with pytest.raises(TaggingError, match=r"fold1\.safetensors is damaged.*Fit the fold again"):
+        with pytest.raises(TaggingError, match=r"fold1\.safetensors is damaged.*Delete fold1\.json beside it and run "
+                                               "tools.baseline again"):
             load_baseline(model_file)
     model_file.unlink()
     with pytest.raises(TaggingError, match=r"fold1\.safetensors is missing"):

@@ -23,6 +23,7 @@ from tagging.errors import TaggingError, shorten
 from tagging.evaluation.predict import predict_clips
 from tagging.options import DataOptions, DeviceOption, Flat, ModelsOption, shown_default
 from tagging.run import StageFolder, stage_folder
+from tagging.schema import require_network
 from tagging.utils.devices import choose_device
 from tagging.utils.files import check_file
 
@@ -82,6 +83,7 @@ def check_run(folder: StageFolder) -> None:
     Raises:
         TaggingError: the models of the run may have been trained on the clips that they would predict.
     """
+    require_network(folder.settings(), folder)
     if not folder.recipe().mixes_sets("curated"):
         raise TaggingError(f"{folder} was not trained on both sets at once. Choose a run that was, such as one of "
                            "--recipe podium.")

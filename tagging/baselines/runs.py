@@ -72,7 +72,8 @@ def load_baseline(path: Path) -> BaselineModel:
     Raises:
         TaggingError: the file is missing, damaged, or of another version.
     """
-    remedy = "Fit the fold again with tools.baseline, or copy the file again from its source."
+    remedy = (f"Delete {path.with_suffix('.json').name} beside it and run tools.baseline again, or copy the file again "
+              "from its source.")
     tensors, about, _ = read_weights(path, KINDS["baseline"], remedy)
     try:
         metadata = checked(BaselineMetadata, about | {"classes": tuple(about["classes"])})

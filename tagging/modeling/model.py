@@ -112,7 +112,8 @@ def load_model(path: Path, device: torch.device = CPU, commit: str | None = None
     Raises:
         TaggingError: the file is missing, damaged, or of a newer version.
     """
-    remedy = "Train the fold again, or copy the file again from its source."
+    remedy = (f"Delete {path.with_suffix('.json').name} beside it and train again, or copy the file again from its "
+              "source.")
     weights, about, kind = read_weights(path, KINDS["model"], remedy)
     try:
         about = upgrade_model(about, kind, commit)

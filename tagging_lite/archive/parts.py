@@ -1,4 +1,5 @@
 """Outcomes -> the files of a part of `--out`, which appear when they are complete."""
+import errno
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +11,9 @@ from tagging_lite.archive.pipeline import Outcome
 from tagging_lite.archive.writers import WRITERS, Choice, EmbeddingWriter, LabelWriter, TextFile, Writer, temporary
 from tagging_lite.console import csv_writer
 from tagging_lite.formats import LABEL_FORMATS
+
+# Errors of the name of a file of labels: it is too long, or a folder has the name, or a file that of a folder.
+UNNAMEABLE = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 
 
 class PartWriter:
@@ -47,9 +51,17 @@ class PartWriter:
         if result is None:
             self.faults.append((name, outcome.fault))
             return
+        if self.labels:
+            try:
+                self.labels.add(name, result)
+            except OSError as error:
+                if error.errno not in UNNAMEABLE:
+                    raise
+                self.faults.append((name, f"its file of labels cannot have this name ({error.strerror})"))
+                return
         self.seconds += result.seconds
         self.notes += [(name, note) for note in result.notes]
-        for writer in (*([self.labels] if self.labels else []), *(writer for _, _, writer in self.files)):
+        for _, _, writer in self.files:
             writer.add(name, result)
 
     def finish(self) -> Part:
