@@ -92,7 +92,7 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         TaggingError: the file is missing, damaged or of another kind.
     """
     if not Path(path).is_file():
-        raise TaggingError(f"{path} is missing. {REMEDY}")
+        raise TaggingError(f"{path} is {'no file' if Path(path).exists() else 'missing'}. {REMEDY}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3      # errors only
     options.intra_op_num_threads = threads or available_cores()

@@ -108,9 +108,10 @@ def listen(host: str, port: int) -> socket.socket:
         TaggingError: it is used, or the host is not an address of this machine.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+        # asyncio sends answers at once (TCP_NODELAY) only if the socket has the protocol, not 0.
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
                                                          flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind)
+        listener = socket.socket(family, kind, protocol)
         if os.name == "posix":      # on Windows, the option would share a used port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
