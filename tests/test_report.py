@@ -14,18 +14,15 @@ import pytest
 import soundfile
 from conftest import Workshop
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from tagging.data.competition import open_competition
 from tagging.data.tables import join_labels, write_scores
 from tagging.evaluation import error_analysis
 from tagging.recipe import CAPSTONE, SMOKE
-from tagging.reporting import plots, sections
-from tagging.reporting.report import TEMPLATES, format_cell, write_page, write_run_report
-from tagging.reporting.sections import Section, closest_recipe, prediction_bars, read_logs
-from tagging.reporting.style import draw_chart
+from tagging.reporting import sections
+from tagging.reporting.report import TEMPLATES, write_run_report
+from tagging.reporting.sections import closest_recipe, read_logs
 from tagging.run import StageFolder
-from tagging_lite.pictures import nice_ticks, png
 
 HOSTILE = ["<script>alert(1)</script>", 'Bell & "Drum" \'n\' <b>', "$a_1$ costs $", "x" * 200]
 
@@ -237,163 +234,3 @@ def test_the_logs_of_a_run(trained, copied):
     assert logs[1].epoch.tolist() == [1]
     (copied.stage("first", "noisy") / "fold2.log.csv").unlink()
     assert list(read_logs(StageFolder(copied.stage("first", "noisy")))) == [1]
-
-
-def test_numbers_in_a_table():
-    assert [format_cell(value) for value in (None, float("nan"), 12345, np.int64(7), 0.12345, 65.432, "<b>")] == [
-        "-", "-", "12,345", "7", "0.123", "65.4", "<b>"]
-
-
-def test_the_bars_of_a_clip_show_its_highest_classes_and_each_of_its_labels():
-    scores = pd.Series([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], list("abcdefg"))
-    bars = prediction_bars(pd.Series([0, 1, 0, 0, 0, 0, 1], scores.index), scores)
-    assert bars.names == ["a", "b", "c", "d", "e", "g"] and bars.marked == {"b", "g"}
-    assert bars.columns[0].widths == [90, 80, 70, 60, 50, 30]
-    assert bars.columns[0].texts == ["0.90", "0.80", "0.70", "0.60", "0.50", "0.30"]
-
-
-def test_the_worst_class_is_at_the_top_with_its_loss():
-    table = pd.DataFrame({"lwlrap": [0.9, 0.5, None], "weight": [0.25, 0.75, 0], "clips": [1, 3, 0]},
-                         ["good", "bad", "none"])
-    bars = plots.score_by_class(table)
-    assert bars.names == ["bad (3)", "good (1)", "none (0)"]
-    assert bars.columns[0].widths == [50, 90, 0] and bars.columns[0].texts == ["0.500", "0.900", "-"]
-    assert bars.columns[1].texts == ["0.3750", "0.0250", "-"] and "0.6000" in bars.title
-
-
-def test_the_class_with_the_most_clips_is_at_the_top():
-    bars = plots.labels_by_class(pd.DataFrame({"curated": [1, 5, 3], "noisy": [9, 2, 4]}, ["a", "b", "c$"]))
-    assert bars.names == ["b", "c$", "a"] and list(bars.columns[1].values) == [2, 4, 9]
-    assert [column.tones[0] for column in bars.columns] == ["blue", "orange"]
-
-
-def test_a_heat_map_has_all_classes_and_the_most_frequent_pairs_come_first():
-    names = [f"class{number}" for number in range(80)]
-    counts = pd.DataFrame(np.zeros((80, 80), int), names, names)
-    counts.loc["class70", "class60"], counts.loc["class3", "class50"] = 3, 8
-    truth = pd.DataFrame(np.ones((10, 80), int), columns=names)
-    matrix = plots.confusions(counts, truth)
-    assert matrix.names[:4] == ["class3", "class50", "class70", "class60"] and len(matrix.names) == 80
-    cells = {(row, column): cell for row, line in matrix.rows for column, cell in zip(matrix.names, line) if cell.count}
-    assert {place: (cell.text, cell.level) for place, cell in cells.items()} == {
-        ("class3", "class50"): ("80", 10), ("class70", "class60"): ("30", 4)}       # percent of ten labels
-    assert cells["class3", "class50"].hint == "class50 outranks 8 of 10 labels class3"
-
-
-def test_learning_curves_and_scores_of_many_runs():
-    log = pd.DataFrame({"epoch": [1, 2], "train_loss": [2, 1], "valid_loss": [3, 2], "lwlrap": [0.4, 0.6]})
-    later = log.assign(lwlrap=[0.6, 0.8])
-    runs = {f"run{number}": {1: log, 2: later} for number in range(9)}
-    score, losses = plots.learning_curves(runs, "Nine runs")
-    assert [line.name for line in score.lines if line.name] == list(runs)
-    assert [line.name for line in losses.lines if line.name][:2] == ["run0, training loss", "run0, validation loss"]
-    mean = next(line for line in score.lines if line.name == "run8")
-    assert mean.places[:, 0].tolist() == [0, 100]
-    assert mean.places[:, 1] == pytest.approx(score.y.places([0.5, 0.7])) and mean.path.startswith("M0.0 ")
-    dots = plots.fold_scores({run: pd.Series({1: 0.5, 2: 0.7}) for run in runs})
-    assert (dots.rows[8].name, dots.rows[8].summary) == ("run8", "0.6000 ± 0.1414")
-    assert dots.rows[8].text == "fold 1: 0.5000 · fold 2: 0.7000" and dots.rows[8].mean == 50
-
-
-def test_charts_as_figures_for_programs_that_take_pictures():
-    log = pd.DataFrame({"epoch": [1, 2], "train_loss": [2, 1], "valid_loss": [3, 2], "lwlrap": [0.4, 0.6]})
-    counts = pd.DataFrame([[0, 2], [1, 0]], ["a$b", "c"], ["a$b", "c"])
-    bars = plots.labels_by_class(pd.DataFrame({"curated": [1, 5]}, ["a", "$b$"]))
-    figure = draw_chart(bars)
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [5, 1]
-    for chart in (*plots.learning_curves({"run": {1: log}}, "Curves"), plots.fold_scores({"run": pd.Series({1: 0.5})}),
-                  plots.confusions(counts, pd.DataFrame(np.ones((3, 2), int), columns=counts.columns)), bars):
-        assert Image.open(io.BytesIO(png(draw_chart(chart)))).width > 500
-
-
-@pytest.mark.parametrize("low, high, count, expected", [
-    (0, 1, 5, [0, 0.25, 0.5, 0.75, 1]), (0, 1, 6, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-100, 0, 5, [-100, -75, -50, -25, 0]),
-    (0.948, 1, 3, [0.96, 0.98, 1]), (3, 3, 5, [3])])
-def test_round_numbers_on_an_axis(low, high, count, expected):
-    assert nice_ticks(low, high, count) == pytest.approx(expected)
-
-
-def test_the_shares_of_a_histogram_are_exact_on_its_axis():
-    """The highest share is 10 %, so the ticks are 2.5 % apart."""
-    values = {"curated": pd.Series(np.arange(-95.0, 0, 10))}
-    ticks = plots.histograms(values, np.linspace(-100, 0, 11), "Noise floor", plots.Axis("dBFS", -100, 0), str).y.ticks
-    assert [tick.text for tick in ticks] == ["0%", "2.5%", "5%", "7.5%", "10%"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("there is no Chromium")
-    with sync_playwright() as player:
-        started = player.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
-
-
-TABLE = pd.DataFrame({"class": ["b10", "b9", "a", "c"], "lwlrap": [0.5, None, 0.25, 1.0], "clips": [1200, 7, 33, 5],
-                      "share": ["9%", "10%", "-", "8%"]})
-
-
-def test_a_table_is_sorted_with_the_keyboard(browser, tmp_path):
-    write_page(tmp_path / "page.html", "A page", "Text.", [Section("Table", "Text.", [TABLE])])
-    page = browser.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text))
-    page.goto((tmp_path / "page.html").as_uri())
-
-    def first_column() -> list[str]:
-        return page.locator("tbody th").all_inner_texts()
-
-    assert first_column() == ["b10", "b9", "a", "c"]
-    for column, rising, falling in [
-            ("clips", ["c", "b9", "a", "b10"], ["b10", "a", "b9", "c"]),
-            ("lwlrap", ["a", "b10", "c", "b9"], ["c", "b10", "a", "b9"]),       # a missing value is the last
-            ("share", ["c", "b10", "b9", "a"], ["b9", "b10", "c", "a"]),
-            ("class", ["a", "b9", "b10", "c"], ["c", "b10", "b9", "a"])]:
-        page.get_by_role("button", name=column).focus()
-        for key, order, expected in (("Enter", "ascending", rising), ("Space", "descending", falling)):
-            page.keyboard.press(key)
-            assert first_column() == expected
-            assert page.locator("[aria-sort]").count() == 1
-            assert page.get_by_role("columnheader", name=column).get_attribute("aria-sort") == order
-    assert errors == []
-    page.close()
-
-
-def test_a_page_can_be_read_without_scripts(browser, tmp_path):
-    write_page(tmp_path / "page.html", "A page", "Text.", [Section("Table", "Text.", [TABLE])])
-    with browser.new_context(java_script_enabled=False) as context:
-        page = context.new_page()
-        page.goto((tmp_path / "page.html").as_uri())
-        assert page.get_by_role("button").count() == 0
-        assert page.locator("tbody tr").first.inner_text().split() == ["b10", "0.500", "1,200", "9%"]
-
-
-def test_on_paper_nothing_is_parted_folded_or_cut(browser, tmp_path):
-    long = pd.DataFrame({"class": [f"class {number}" for number in range(60)], "clips": range(60)})
-    counts = pd.DataFrame(np.ones((80, 80), int), long["class"].tolist() + list("abcdefghijklmnopqrst"),
-                          long["class"].tolist() + list("abcdefghijklmnopqrst"))
-    truth = pd.DataFrame(np.ones((2, 80), int), columns=counts.columns)
-    write_page(tmp_path / "page.html", "A page", "Text.", [
-        Section("Tables", "Text.", [long, Section("Clip", "Text.", [TABLE])]),
-        Section("Confusions", "Text.", [plots.confusions(counts, truth)])])
-    page = browser.new_page(viewport={"width": 695, "height": 1000})       # A4 without its margins
-    page.goto((tmp_path / "page.html").as_uri())
-    assert not page.get_by_text("class 59", exact=True).first.is_visible()
-    page.emulate_media(media="print")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.get_by_text("class 59", exact=True).first.is_visible()
-    style = """([selector, name]) => getComputedStyle(document.querySelector(selector)).getPropertyValue(name)"""
-    for selector, name, value in [("h2", "break-after", "avoid"), ("h3", "break-after", "avoid"),
-                                  ("h2 + p", "break-after", "avoid"), (".card", "break-inside", "avoid"),
-                                  ("tbody tr", "break-inside", "avoid"), ("thead", "display", "table-header-group"),
-                                  ("figure:has(.matrix)", "break-inside", "avoid"), ("nav", "display", "none")]:
-        assert page.evaluate(style, [selector, name]) == value, (selector, name)
-    # The matrix of 80 classes is as wide as the paper.
-    assert page.evaluate("document.documentElement.scrollWidth") <= 696      # rounded up
-    page.emulate_media(media="screen")
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert not page.get_by_text("class 59", exact=True).first.is_visible()
-    page.close()
