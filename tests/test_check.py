@@ -71,9 +71,9 @@ def test_all_findings_of_both_stages_with_their_files(workshop):
 
 @pytest.mark.slow
 def test_mixed_waves_are_in_the_sound_file_and_faults_give_exit_code_1(workshop):
-    result = check(workshop, *JOINT, "--seconds", "90", "--max-hours", "0.0001", "--curated.lrs", "5")
+    result = check(workshop, *JOINT, "--seconds", "90", "--max-hours", "0.00001", "--curated.lrs", "5")
     assert result.code == 1, result.out + result.err
-    assert "time: wrong: That is more than --max-hours 0.0001." in result.out
+    assert "time: wrong: That is more than --max-hours 1e-05." in result.out
     assert "learning rate: wrong: The recipe has 5. Try --curated.lrs" in result.out
     wave, rate = soundfile.read(workshop.folder / "check/curated_batch.wav")
     assert len(wave) == 8 * rate * (RECIPES["podium"].crop_seconds + batch_module.PAUSE)

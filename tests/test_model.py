@@ -157,7 +157,7 @@ def test_a_file_that_is_none_of_ours_is_named_with_its_remedy(path, harm, told):
         load_model(path)
     message = str(caught.value)
     assert message.startswith(str(path)) and told in message
-    assert "Train the fold again" in message
+    assert "beside it and train again" in message
 
 
 def test_images_are_normalised(model):

@@ -28,7 +28,7 @@ from tagging.training.optimizer import Ranger
 # Two folds of two epochs of several steps, in two cycles.
 STEPS = (*TINY, "--noisy.epochs", "1", "1", "--noisy.lrs", "3e-3", "1e-3", "--noisy.sizes", "32", "48",
          "--curated.epochs", "2")
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
